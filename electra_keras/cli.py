@@ -1,0 +1,276 @@
+"""The command line: `electra-keras`, or `python -m electra_keras`.
+
+Only the standard library, jsonargparse and the configuration are imported here; every command imports what it runs when
+it runs, so that `--help` answers at once and the backend is chosen before keras is imported.
+"""
+
+import argparse
+import contextlib
+import dataclasses
+import errno
+import json
+import math
+import os
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any
+
+import jsonargparse
+
+from electra_keras import __version__, terminal
+from electra_keras.backend import choose_backend
+from electra_keras.cli_messages import plain_message, refuse_unknown_words
+from electra_keras.config_loading import add_config_arguments, config_fields, given_overrides, load_config
+from electra_keras.errors import ConfigError, UserError
+from electra_keras.text_lines import check_text_file, line_batches
+
+# Failures of the machine that the user can mend; any other OSError is a bug and keeps its traceback.
+_MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Runs one command.
+
+    Args:
+        argv: the arguments without the program's name; None for the process' own.
+
+    Returns:
+        The exit code: 0; 2 when something the user gave cannot be used, with one message on stderr; 128 plus its number when a
+        signal stopped the command (Ctrl-C: 130).
+    """
+    try:
+        code = _run(sys.argv[1:] if argv is None else list(argv))
+        sys.stdout.flush()
+        return code
+    except SystemExit as finished:
+        # --help and --version, and a training run that a signal has stopped.
+        return int(finished.code or 0)
+    except UserError as error:
+        print(f"electra-keras: error: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("electra-keras: interrupted.", file=sys.stderr)
+        return 130
+    except BrokenPipeError:
+        # The reader, such as `head`, has seen enough. Python flushes stdout once more at exit, which must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno not in _MENDABLE:
+            raise
+        place = f" {error.filename}" if error.filename else ""
+        print(f"electra-keras: error: {error.strerror}:{place}. Free some space or choose another folder.", file=sys.stderr)
+        return 2
+
+
+def _run(argv: list[str]) -> int:
+    parser = build_parser()
+    refuse_unknown_words(argv, {name: command.known_options() for name, command in _COMMANDS.items()})
+    try:
+        arguments = parser.parse_args(argv).as_flat()
+    except argparse.ArgumentError as error:
+        raise ConfigError(plain_message(str(error), _COMMANDS)) from None
+    command = _COMMANDS[arguments.subcommand]
+    prefix = f"{arguments.subcommand}."
+    command.run({name.removeprefix(prefix): value for name, value in vars(arguments).items() if name.startswith(prefix)})
+    return 0
+
+
+def prepare(arguments: Mapping[str, Any]) -> None:
+    """Turns the corpus into shards of examples."""
+    config = load_config(arguments["config"], given_overrides(arguments))
+
+    from electra_keras.data.prepare import prepare as prepare_data
+
+    prepare_data(config, arguments["out_dir"])
+
+
+def pretrain(arguments: Mapping[str, Any]) -> None:
+    """Trains a run directory."""
+    overrides = given_overrides(arguments)
+    wanted = overrides.pop("backend", None)
+    config = load_config(arguments["config"], overrides)
+    _prepare_backend(wanted, config.backend)
+
+    from electra_keras.training.run import pretrain as train
+
+    train(config, arguments["run_dir"], resume=arguments["resume"], data_dir=arguments.get("data_dir"))
+
+
+def evaluate(arguments: Mapping[str, Any]) -> None:
+    """Prints a run's figures on held-out text."""
+    from electra_keras.artifacts import RunDirectory
+
+    run = RunDirectory.open(arguments["run_dir"])
+    _prepare_backend(arguments.get("backend"), run.config.backend)
+
+    from electra_keras.evaluation import evaluate as measure
+
+    with _reports_on_stderr():
+        figures = measure(arguments["run_dir"], arguments.get("files"))
+    if arguments["format"] == "json":
+        # JSON has no NaN.
+        print(json.dumps({name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}))
+        return
+    width = max(len(name) for name in figures)
+    for name, value in figures.items():
+        shown = "-" if value is None else format(value, ",d" if isinstance(value, int) else ".4f")
+        print(f"{name:<{width}}  {shown}")
+
+
+def detect(arguments: Mapping[str, Any]) -> None:
+    """Prints P(replaced) for every token of the given texts."""
+    text, file = arguments.get("text"), arguments.get("file")
+    if text is not None and file is not None:
+        raise ConfigError("--text and --file are both given; give one.")
+    if text is not None and not text.strip():
+        raise UserError("--text is empty. Give some text to score.")
+    if file is not None:
+        check_text_file(file)
+
+    from electra_keras.detector import Detector, newest_run, open_run
+
+    run = open_run(arguments.get("model") or newest_run())
+    _prepare_backend(arguments.get("backend"), None)
+    with _reports_on_stderr():
+        detector = Detector.load(run.path)
+    with contextlib.ExitStack() as stack:
+        if text is not None:
+            batches: Iterable[list[str]] = [[text]]
+        elif file is not None:
+            batches = line_batches(stack.enter_context(open(file, "rb")), file)
+        else:
+            batches = _typed_lines()
+        for lines in _formatted(map(detector.score_batch, batches), arguments["format"], refuse_empty=text is not None):
+            print(*lines, sep="\n", flush=True)
+
+
+def _typed_lines() -> Iterator[list[str]]:
+    if sys.stdin is None:
+        raise UserError("Standard input is closed. Give --text or --file.")
+    if sys.stdin.isatty():
+        print("Type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
+    return line_batches(sys.stdin.buffer, "standard input")
+
+
+def _formatted(batches: Iterable[Sequence[Any]], output_format: str, *, refuse_empty: bool) -> Iterator[list[str]]:
+    """Yields output lines for every batch of detections, after setting standard output up for them."""
+    color = output_format == "text" and terminal.use_color(sys.stdout)
+    # JSON is UTF-8 whatever the locale says; text goes to a terminal that may not know every character.
+    sys.stdout.reconfigure(**({"encoding": "utf-8"} if output_format == "json" else {"errors": "backslashreplace"}))
+    heading = [terminal.legend()] if color else []
+    for detections in batches:
+        if refuse_empty and not detections[0].tokens:
+            raise UserError("--text holds no tokens, only white space or control characters. Give some text to score.")
+        if output_format == "json":
+            yield [json.dumps([dataclasses.asdict(token) for token in detection.tokens], ensure_ascii=False) for detection in detections]
+        else:
+            yield [*heading, *(terminal.render(detection.text, detection.tokens, color=color) for detection in detections)]
+        heading = []
+
+
+def _reports_on_stderr() -> contextlib.AbstractContextManager:
+    # Standard output holds the results alone, for whoever reads them by a program.
+    return contextlib.redirect_stdout(sys.stderr)
+
+
+def _prepare_backend(argument: str | None, config_backend: str | None) -> str:
+    backend = choose_backend(argument, config_backend)
+    # TensorFlow's C++ greets with lines about instruction sets; whoever wants them sets the variable.
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    return backend
+
+
+@dataclasses.dataclass(frozen=True)
+class Command:
+    """One command: what it runs, and its options beside the configuration's fields."""
+
+    run: Callable[[Mapping[str, Any]], None]
+    help: str
+    options: Mapping[str, Mapping[str, Any]]
+    takes_config: bool = False
+
+    def known_options(self) -> list[str]:
+        """Returns every option's name, with its dashes."""
+        return [*self.options, *(f"--{name}" for name in (config_fields() if self.takes_config else ()))]
+
+
+_CONFIG = {
+    "required": True,
+    "metavar": "C.yaml",
+    "help": "configuration; configs/ holds ready ones, and every --section.field overrides it",
+}
+_BACKEND = {"metavar": "{jax,tensorflow,torch}", "help": "Keras backend; wins over KERAS_BACKEND"}
+_COMMANDS = {
+    "prepare": Command(
+        prepare,
+        "turn the corpus into examples on disk",
+        {
+            "--config": _CONFIG,
+            "--out_dir": {"required": True, "metavar": "D", "help": "folder for the shards; reused when nothing has changed"},
+        },
+        takes_config=True,
+    ),
+    "pretrain": Command(
+        pretrain,
+        "train a generator and a discriminator",
+        {
+            "--config": _CONFIG,
+            "--run_dir": {"required": True, "metavar": "D", "help": "folder of the run"},
+            "--resume": {
+                "type": bool,
+                "nargs": "?",
+                "const": True,
+                "default": False,
+                "help": "continue the run in --run_dir, or start it where there is none",
+            },
+            "--data_dir": {"metavar": "D", "help": "folder of prepared data (default: data in the run's folder)"},
+        },
+        takes_config=True,
+    ),
+    "evaluate": Command(
+        evaluate,
+        "measure a run on held-out text",
+        {
+            "--run_dir": {"required": True, "metavar": "D", "help": "folder of the run"},
+            "--files": {"nargs": "+", "metavar": "F", "help": "text to evaluate on (default: the run's own validation part)"},
+            "--format": {"choices": ["table", "json"], "default": "table", "help": "table, or one JSON object"},
+            "--backend": _BACKEND,
+        },
+    ),
+    "detect": Command(
+        detect,
+        "show which tokens look replaced",
+        {
+            "--model": {"metavar": "D", "help": "a run's folder, or its name under runs/ (default: the newest finished run there)"},
+            "--text": {"metavar": "T", "help": "the text to score"},
+            "--file": {"metavar": "F", "help": "UTF-8 file to score line by line (default: standard input)"},
+            "--format": {
+                "choices": ["text", "json"],
+                "default": "text",
+                "help": "text: tokens shaded by probability; json: a list of {token, start, end, probability} for every input line",
+            },
+            "--backend": _BACKEND,
+        },
+    ),
+}
+
+
+def build_parser() -> jsonargparse.ArgumentParser:
+    """Returns the parser of all commands; it raises argparse.ArgumentError instead of leaving the process."""
+    parser = jsonargparse.ArgumentParser(
+        prog="electra-keras",
+        description="ELECTRA pre-training in Keras 3: raw text in, a trained encoder and a replaced-token detector out.",
+        exit_on_error=False,
+        allow_abbrev=False,
+        version=__version__,
+    )
+    subcommands = parser.add_subcommands(metavar="COMMAND")
+    for name, command in _COMMANDS.items():
+        part = jsonargparse.ArgumentParser(description=command.help, exit_on_error=False, allow_abbrev=False)
+        for option, settings in command.options.items():
+            part.add_argument(option, **{"default": argparse.SUPPRESS, **settings})
+        if command.takes_config:
+            add_config_arguments(part)
+        subcommands.add_subcommand(name, part, help=command.help)
+    return parser

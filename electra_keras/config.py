@@ -1,0 +1,289 @@
+"""The configuration: one dataclass a YAML section; default, unit and range stand at the field, once.
+
+`option` is the only way a field is declared, so `--help`, the range checks and the YAML all read the same line.
+Loading YAML files and command-line overrides into these classes lives in `electra_keras.config_loading`.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from electra_keras.errors import ConfigError
+
+
+def option(
+    default: Any,
+    help: str,
+    *,
+    minimum: float | None = None,
+    maximum: float | None = None,
+    above: float | None = None,
+    below: float | None = None,
+) -> Any:
+    """Declares a field: its default, its meaning with the unit, and the range checked on construction.
+
+    Args:
+        default: the value when a configuration is silent; lists are copied for every instance.
+        help: one line for `--help`, with the unit.
+        minimum: smallest value allowed.
+        maximum: largest value allowed.
+        above: the value must be larger than this.
+        below: the value must be smaller than this.
+    """
+    bounds = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
+    metadata = {"help": help, **{name: bound for name, bound in bounds.items() if bound is not None}}
+    if isinstance(default, list):
+        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+class Section:
+    """Base of all sections: checks every field's range when it is constructed."""
+
+    def __post_init__(self) -> None:
+        for field in dataclasses.fields(self):
+            check_range(field, getattr(self, field.name))
+
+
+def check_range(field: dataclasses.Field, value: Any) -> None:
+    """Raises ConfigError when a number lies outside the range declared at its field."""
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        return
+    relations = {
+        "minimum": (lambda bound: value >= bound, "at least"),
+        "maximum": (lambda bound: value <= bound, "at most"),
+        "above": (lambda bound: value > bound, "above"),
+        "below": (lambda bound: value < bound, "below"),
+    }
+    for name, (holds, words) in relations.items():
+        if name in field.metadata and not holds(field.metadata[name]):
+            raise ConfigError(f"{field.name} is {value}; it must be {words} {field.metadata[name]}.")
+
+
+BUILTIN_PACKAGES = [
+    "datasets",
+    "grain",
+    "huggingface_hub",
+    "jax",
+    "jsonargparse",
+    "keras",
+    "keras_hub",
+    "numpy",
+    "pandas",
+    "pyarrow",
+    "scipy",
+    "sklearn",
+    "streamlit",
+    "tensorflow",
+]
+
+
+@dataclasses.dataclass(frozen=True)
+class CorpusConfig(Section):
+    """Which text is read. Files win over a hub data set, which wins over the built-in corpus."""
+
+    files: list[str] = option([], "paths and globs of .txt, .jsonl, .parquet, each also .gz, .xz or .zst")
+    hub: str | None = option(None, "data set on the Hugging Face hub, NAME or NAME:CONFIG")
+    hub_split: str = option("train", "split of the hub data set")
+    text_field: str = option("text", "field of .jsonl and .parquet rows and of hub data sets that holds the text")
+    builtin_packages: list[str] = option(
+        BUILTIN_PACKAGES, "import names of the packages whose docstrings, with the standard library's, are the built-in corpus"
+    )
+    validation_fraction: float = option(0.02, "share of documents held out, chosen by content hash", above=0, below=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenizerConfig(Section):
+    """WordPiece, as in BERT."""
+
+    vocab_file: str | None = option(None, "vocab.txt to load; without one the vocabulary is trained on the corpus")
+    vocab_size: int = option(30522, "entries to train, special tokens included; unused with vocab_file", minimum=32, maximum=1_000_000)
+    lowercase: bool = option(True, "fold case before splitting")
+    strip_accents: bool | None = option(None, "remove accents; null follows lowercase, as in BERT")
+    split_chinese: bool = option(True, "every Chinese character is a word of its own")
+    min_frequency: int = option(2, "occurrences a pair needs to be merged in training", minimum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class PackingConfig(Section):
+    """How documents become examples of fixed length."""
+
+    sequence_length: int = option(128, "tokens an example, special tokens included", minimum=8)
+    style: Literal["segments", "blocks"] = option(
+        "segments", "segments: [CLS] A [SEP] B [SEP] as in the original; blocks: contiguous [CLS] text [SEP]"
+    )
+    single_segment_prob: float = option(0.1, "segments: chance that an example has no B", minimum=0, maximum=1)
+    short_target_prob: float = option(0.05, "segments: chance that an example aims at a shorter random length", minimum=0, maximum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskingRates(Section):
+    """How one split is masked."""
+
+    mask_prob: float = option(0.15, "share of the eligible tokens that the generator predicts", above=0, below=1)
+    keep_prob: float = option(0.15, "share of those that keep their token in the generator's input instead of [MASK]", minimum=0, maximum=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class MaskingConfig(Section):
+    """Masking in training and, apart from it, in validation, so that recipes stay comparable."""
+
+    train: MaskingRates = dataclasses.field(default_factory=MaskingRates)
+    validation: MaskingRates = dataclasses.field(default_factory=MaskingRates)
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig(Section):
+    """The discriminator's shape, and the generator's as fractions of it (paper, table 6)."""
+
+    num_layers: int = option(12, "discriminator layers", minimum=1)
+    hidden_dim: int = option(256, "width of the discriminator's token vectors", minimum=1)
+    num_heads: int = option(4, "attention heads of the discriminator", minimum=1)
+    intermediate_dim: int = option(1024, "width of the discriminator's feed-forward layers", minimum=1)
+    embedding_dim: int = option(128, "width of the token embeddings that both encoders share", minimum=1)
+    max_positions: int = option(512, "longest sequence the position embeddings serve, in tokens", minimum=8)
+    generator_width_fraction: float = option(
+        0.25, "generator hidden_dim, heads and intermediate_dim over the discriminator's", above=0, maximum=1
+    )
+    generator_depth_fraction: float = option(1.0, "generator layers over the discriminator's", above=0, maximum=1)
+    dropout: float = option(0.1, "chance of zeroing a hidden unit in training", minimum=0, below=1)
+    attention_dropout: float = option(0.1, "chance of zeroing an attention weight in training", minimum=0, below=1)
+    embedding_sharing: Literal["shared", "disentangled", "none"] = option(
+        "shared",
+        "shared: one set of embeddings for both; disentangled: the discriminator adds its own difference and sends no gradient into the shared ones; "
+        "none: each its own",
+    )
+    initialization: Literal["truncated_normal", "fan_in"] = option(
+        "truncated_normal", "truncated_normal: standard deviation 0.02 as in the paper; fan_in: matrices scaled by 1/sqrt(inputs)"
+    )
+    embedding_initialization: Literal["random", "pmi"] = option(
+        "random", "pmi: word embeddings from an SVD of the corpus' positive PMI matrix"
+    )
+    output_bias_initialization: Literal["zeros", "unigram"] = option(
+        "zeros", "unigram: the generator's output bias starts at log token frequencies"
+    )
+    init_from: str | None = option(None, "run directory whose weights the models start from")
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.hidden_dim % self.num_heads:
+            raise ConfigError(f"hidden_dim {self.hidden_dim} is not divisible by num_heads {self.num_heads}; choose a multiple.")
+        generator = self.generator_shape()
+        if generator["hidden_dim"] % generator["num_heads"]:
+            raise ConfigError(
+                f"generator_width_fraction {self.generator_width_fraction} makes a generator of hidden_dim {generator['hidden_dim']}, "
+                f"not divisible by its num_heads {generator['num_heads']}; choose another fraction."
+            )
+
+    def generator_shape(self) -> dict[str, int]:
+        """Returns the generator's num_layers, hidden_dim, num_heads and intermediate_dim, each at least 1."""
+
+        def scaled(size: int, fraction: float) -> int:
+            return max(1, round(size * fraction))
+
+        return {
+            "num_layers": scaled(self.num_layers, self.generator_depth_fraction),
+            "hidden_dim": scaled(self.hidden_dim, self.generator_width_fraction),
+            "num_heads": scaled(self.num_heads, self.generator_width_fraction),
+            "intermediate_dim": scaled(self.intermediate_dim, self.generator_width_fraction),
+        }
+
+
+@dataclasses.dataclass(frozen=True)
+class ObjectiveConfig(Section):
+    """What is learned."""
+
+    name: str = option("electra", "a name in electra_keras.objectives: electra, mlm")
+    generator_weight: float = option(1.0, "factor of the generator's loss", minimum=0)
+    discriminator_weight: float = option(50.0, "factor of the detection loss (paper, section 3.3)", minimum=0)
+    temperature: float = option(1.0, "divides the generator's logits before replacements are drawn", above=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class OptimizerConfig(Section):
+    """The original's AdamW, or Muon for the hidden matrices with AdamW for the rest."""
+
+    name: Literal["adamw", "muon"] = option("adamw", "muon: hidden matrices by Muon, everything else by AdamW")
+    learning_rate: float = option(5e-4, "AdamW's peak rate", above=0)
+    warmup_steps: int = option(10_000, "steps of linear warmup", minimum=0)
+    schedule: Literal["linear", "warmup_stable_decay"] = option(
+        "linear",
+        "linear: falls to 0 over all steps, times warmup, as in the original; warmup_stable_decay: flat, then falls over decay_fraction",
+    )
+    decay_fraction: float = option(0.3, "warmup_stable_decay: share of the steps over which the rate falls to 0", above=0, maximum=1)
+    weight_decay: float = option(0.01, "decoupled decay, not on LayerNorm and bias", minimum=0)
+    beta_1: float = option(0.9, "decay of AdamW's first moment", minimum=0, below=1)
+    beta_2: float = option(0.999, "decay of AdamW's second moment", minimum=0, below=1)
+    epsilon: float = option(1e-6, "added to the root of AdamW's second moment", above=0)
+    bias_correction: bool = option(False, "divide AdamW's moments by 1 - beta^t; the original does not")
+    clip_norm: float | None = option(1.0, "largest global norm of the gradient; null for no clipping", above=0)
+    muon_learning_rate: float = option(0.02, "Muon's peak rate", above=0)
+    muon_momentum: float = option(0.95, "Muon's momentum", minimum=0, below=1)
+    generator_rate_multiplier: float = option(1.0, "factor on the rates of the generator's own weights", above=0)
+
+
+@dataclasses.dataclass(frozen=True)
+class TrainingConfig(Section):
+    """How long, in what portions, and what is reported."""
+
+    num_steps: int = option(1_000_000, "optimizer updates", minimum=1)
+    batch_size: int = option(128, "examples an update", minimum=1)
+    gradient_accumulation_steps: int = option(1, "parts in which an update's examples pass through the models", minimum=1)
+    precision: Literal["float32", "mixed_bfloat16", "mixed_float16"] = option("float32", "Keras dtype policy")
+    seed: int = option(0, "seed of weights, order, masks, sampling and dropout", minimum=0)
+    log_every_steps: int = option(100, "steps between lines of metrics.jsonl", minimum=1)
+    validate_every_steps: int = option(10_000, "steps between validations", minimum=1)
+    validation_examples: int = option(2_048, "held-out examples a validation reads, at most", minimum=1)
+    checkpoint_every_steps: int = option(1_000, "steps between checkpoints", minimum=1)
+    keep_checkpoints: int = option(2, "newest checkpoints kept", minimum=1)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.batch_size % self.gradient_accumulation_steps:
+            raise ConfigError(
+                f"batch_size {self.batch_size} is not divisible by gradient_accumulation_steps {self.gradient_accumulation_steps}; choose a divisor."
+            )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config(Section):
+    """A whole run."""
+
+    recipe: Literal["paper", "fast"] = option("paper", "named set of defaults, which explicit fields override")
+    backend: Literal["jax", "tensorflow", "torch"] | None = option(None, "Keras backend; --backend and KERAS_BACKEND win over it")
+    corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
+    tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)
+    packing: PackingConfig = dataclasses.field(default_factory=PackingConfig)
+    masking: MaskingConfig = dataclasses.field(default_factory=MaskingConfig)
+    model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+    objective: ObjectiveConfig = dataclasses.field(default_factory=ObjectiveConfig)
+    optimizer: OptimizerConfig = dataclasses.field(default_factory=OptimizerConfig)
+    training: TrainingConfig = dataclasses.field(default_factory=TrainingConfig)
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        if self.packing.sequence_length > self.model.max_positions:
+            raise ConfigError(
+                f"packing.sequence_length {self.packing.sequence_length} is over model.max_positions {self.model.max_positions}; "
+                "shorten the sequences or add positions."
+            )
+
+
+# Defaults that a recipe's name stands for. The paper's are the fields' own defaults (Clark et al. 2020, table 6).
+RECIPES: Mapping[str, Mapping[str, Any]] = {
+    "paper": {},
+    "fast": {
+        "masking.train.mask_prob": 0.3,
+        "model.dropout": 0.0,
+        "model.attention_dropout": 0.0,
+        "model.initialization": "fan_in",
+        "model.embedding_initialization": "pmi",
+        "model.output_bias_initialization": "unigram",
+        "optimizer.name": "muon",
+    },
+}
+
+
+def to_dict(config: Section) -> dict[str, Any]:
+    """Returns a section, or a whole configuration, as plain dictionaries, ready for YAML or JSON."""
+    return dataclasses.asdict(config)

@@ -1,0 +1,112 @@
+"""Documents from data sets on the Hugging Face hub, or from a local folder of the same layout, through `datasets`."""
+
+import itertools
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from electra_keras.data.documents import Document, join_paragraphs, split_lines
+from electra_keras.errors import CorpusError
+from electra_keras.files import sha256_of
+
+ROWS_PER_BATCH = 256
+# Rows that tell how a data set is laid out.
+ROWS_TO_JUDGE = 1_000
+# " = Title = " opens an article of the WikiText data sets; " = = Section = = " does not.
+ARTICLE = re.compile(r"^\s*= ([^=].*[^=]|[^=]) =\s*$")
+HEADING = re.compile(r"^\s*(= )+(.*?)( =)+\s*$")
+
+
+class HubSource:
+    """The rows of one split of a data set.
+
+    A row is a document, with two exceptions that are told from the first rows. Where articles open with " = Title = ", as in
+    WikiText, rows are lines and such a row opens a document. Where rows are single lines with blank rows between,
+    a blank row ends a document, as in a .txt file.
+
+    Args:
+        name: NAME or NAME:CONFIG on the hub, or the path of a local folder in NAME's place.
+        split: of the data set, such as "train"; slices such as "train[:10%]" only on the hub.
+        text_field: the column that holds the text.
+
+    Raises:
+        CorpusError: the data set, its configuration, split or column does not exist, or the hub cannot be reached.
+    """
+
+    def __init__(self, name: str, split: str, text_field: str):
+        self.name, self.split, self.text_field = name, split, text_field
+        self._folder = pathlib.Path(name if os.path.isdir(name) else name.rpartition(":")[0] or name)
+        self._local = self._folder.is_dir()
+        self._rows = self._load()
+
+    def describe(self) -> dict[str, Any]:
+        """Returns what decides the text: for the hub `datasets`' fingerprint, which follows the revision, else the files' hashes."""
+        if self._local:
+            files = sorted(path for path in self._folder.rglob("*") if path.is_file())
+            content = {path.relative_to(self._folder).as_posix(): sha256_of(path) for path in files}
+        else:
+            content = self._rows._fingerprint
+        name = self.name.removeprefix(os.fspath(self._folder)) if self._local else self.name
+        return {"kind": "hub", "name": name, "split": self.split, "text_field": self.text_field, "content": content}
+
+    def documents(self) -> Iterator[Document]:
+        """Yields the documents in the rows' order."""
+        texts = self._texts()
+        first = list(itertools.islice(texts, ROWS_TO_JUDGE))
+        if not any(text and not text.isspace() for text in first):
+            raise CorpusError(
+                f"The data set {self.name} holds no text in {self.text_field!r}. Check corpus.hub_split and corpus.text_field."
+            )
+        return documents_of_rows(first, texts, self.name)
+
+    def _load(self) -> Any:
+        # Imported late: it takes a second to load.
+        import datasets
+
+        folder = os.fspath(self._folder)
+        configuration = self.name[len(folder) + 1 :] or None
+        try:
+            # From the hub: downloaded once, then read from the cache. A local folder is streamed: `datasets` would go on
+            # serving its first copy after the files have changed.
+            rows = datasets.load_dataset(folder, configuration, split=self.split, streaming=self._local)
+        except ConnectionError as error:
+            message = f"Cannot reach the Hugging Face hub for {self.name} ({error}). Connect, or give corpus.files instead."
+            raise CorpusError(message) from error
+        except (OSError, ValueError) as error:
+            raise CorpusError(f"Cannot load the data set {self.name}: {error} Check corpus.hub and corpus.hub_split.") from error
+        columns = rows.column_names
+        if columns is not None and self.text_field not in columns:
+            raise CorpusError(
+                f"The data set {self.name} has no column {self.text_field!r} (it has {', '.join(columns)}). Set corpus.text_field."
+            )
+        return rows
+
+    def _texts(self) -> Iterator[str]:
+        for batch in self._rows.iter(batch_size=ROWS_PER_BATCH):
+            if self.text_field not in batch:
+                raise CorpusError(f"The data set {self.name} has rows without {self.text_field!r} (they have {', '.join(batch)}).")
+            for text in batch[self.text_field]:
+                if text is not None and not isinstance(text, str):
+                    raise CorpusError(f"The column {self.text_field!r} of {self.name} is no text but {type(text).__name__}.")
+                yield text or ""
+
+
+def documents_of_rows(first: list[str], rest: Iterable[str], source: str) -> Iterator[Document]:
+    """Puts rows together to documents, in the layout that the first of them show."""
+    texts = itertools.chain(first, rest)
+    if any(ARTICLE.match(text) for text in first):
+        return join_paragraphs(_article_lines(texts), source)
+    blank = any(not text or text.isspace() for text in first)
+    if blank and not any("\n" in text.strip() for text in first):
+        return join_paragraphs((text.strip() or None for text in texts), source)
+    return itertools.chain.from_iterable(join_paragraphs(split_lines(text), source) for text in texts)
+
+
+def _article_lines(texts: Iterable[str]) -> Iterator[str | None]:
+    for text in texts:
+        if ARTICLE.match(text):
+            yield None
+        heading = HEADING.match(text)
+        yield heading[2] if heading else text.strip()

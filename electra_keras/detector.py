@@ -1,0 +1,195 @@
+"""Replaced-token detection for any text: tokens, where they stand, and how likely each was put there by a generator.
+
+Loads no training code. A text longer than the model's sequences is scored in overlapping windows and never cut. Windows of
+many texts go through the model together, in a bounded set of batch shapes: lengths are powers of two up to the model's own
+and batches grow by fours, since JAX and TensorFlow compile once a shape.
+"""
+
+import dataclasses
+import os
+import pathlib
+import threading
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from electra_keras.artifacts import RunDirectory
+from electra_keras.backend import choose_backend
+from electra_keras.data.windows import Window, split_windows
+from electra_keras.errors import RunError
+
+RUNS_FOLDER = "runs"
+SMALLEST_LENGTH = 32
+
+
+@dataclasses.dataclass(frozen=True)
+class TokenScore:
+    """One token's probability of having been replaced, in [0, 1]; start and end are code points of the text."""
+
+    token: str
+    start: int
+    end: int
+    probability: float
+
+
+@dataclasses.dataclass(frozen=True)
+class Detection:
+    """A text and its scored tokens, from left to right; a text without tokens has none."""
+
+    text: str
+    tokens: tuple[TokenScore, ...]
+
+
+class Detector:
+    """Scores the tokens of texts with a trained discriminator; threads may share one.
+
+    Args:
+        model: discriminator as `build_discriminator` returns it.
+        tokenizer: the WordPieceTokenizer of its vocabulary.
+        sequence_length: tokens the model was trained on at once, special tokens included; >= 3.
+    """
+
+    def __init__(self, model: Any, tokenizer: Any, sequence_length: int):
+        self.model = model
+        self.tokenizer = tokenizer
+        self.sequence_length = sequence_length
+        self._one_at_a_time = threading.Lock()
+
+    @classmethod
+    def load(cls, run_dir_or_name: str | os.PathLike) -> "Detector":
+        """Loads the discriminator of a run.
+
+        Where keras is not loaded yet, KERAS_BACKEND chooses its backend, or jax.
+
+        Args:
+            run_dir_or_name: a run directory, or its name under runs/.
+
+        Raises:
+            RunError: there is no such run, it is damaged, or its objective trains no discriminator.
+            BackendError: the backend is not installed.
+        """
+        run = open_run(run_dir_or_name)
+        config, tokenizer, arrays = run.config, run.tokenizer(), run.final_weights()
+        choose_backend(None, None)
+
+        from electra_keras.modeling.models import build_discriminator
+        from electra_keras.modeling.weights import load_named_weights
+
+        model = build_discriminator(config.model, tokenizer.vocab_size, dtype="float32")
+        load_named_weights({"discriminator": model}, arrays, ignore_extra=True)
+        return cls(model, tokenizer, config.packing.sequence_length)
+
+    def score(self, text: str) -> Detection:
+        """Scores one text of any length; see `score_batch`."""
+        return self.score_batch([text])[0]
+
+    def score_batch(self, texts: Sequence[str], batch_size: int = 32) -> list[Detection]:
+        """Scores texts of any length.
+
+        A token that stands in several windows is scored in the one that shows the model most of its surroundings.
+
+        Args:
+            texts: the texts; one that is empty, or holds only what the tokenizer drops, gets no tokens.
+            batch_size: windows that pass through the model together, at most; >= 1.
+
+        Returns:
+            One Detection a text, in their order. Scores do not depend on the other texts, but for rounding.
+        """
+        encodings = self.tokenizer.encode_batch(list(texts))
+        probabilities = [np.zeros(len(encoding.token_ids), dtype=np.float32) for encoding in encodings]
+        room = self.sequence_length - 2
+        windows = [
+            (number, window)
+            for number, encoding in enumerate(encodings)
+            for window in split_windows(len(encoding.token_ids), room, room // 2)
+        ]
+        for batch, length in self._batches(windows, batch_size):
+            rows = [encodings[number].token_ids[window.start : window.stop] for number, window in batch]
+            for (number, window), scores in zip(batch, self._forward(rows, length, batch_size), strict=True):
+                # Behind [CLS], the window's first token stands at position 1.
+                scored = slice(window.score_start - window.start + 1, window.score_stop - window.start + 1)
+                probabilities[number][window.score_start : window.score_stop] = scores[scored]
+        return [
+            Detection(text, tuple(map(_token_score, encoding.tokens, encoding.offsets, scores)))
+            for text, encoding, scores in zip(texts, encodings, probabilities, strict=True)
+        ]
+
+    def _batches(self, windows: Sequence[tuple[int, Window]], batch_size: int) -> Iterable[tuple[list[tuple[int, Window]], int]]:
+        """Yields windows that are padded to one length, together with that length."""
+        by_length: dict[int, list[tuple[int, Window]]] = {}
+        for number, window in windows:
+            by_length.setdefault(self._padded_length(window.stop - window.start + 2), []).append((number, window))
+        for length, members in sorted(by_length.items()):
+            for start in range(0, len(members), batch_size):
+                yield members[start : start + batch_size], length
+
+    def _padded_length(self, num_tokens: int) -> int:
+        length = SMALLEST_LENGTH
+        while length < num_tokens:
+            length *= 2
+        return min(length, self.sequence_length)
+
+    def _forward(self, rows: Sequence[Sequence[int]], length: int, batch_size: int) -> np.ndarray:
+        """Returns the probabilities of rows of token ids, float32 (rows, length), [CLS] at position 0."""
+        num_rows = _padded_rows(len(rows), batch_size)
+        token_ids = np.full((num_rows, length), self.tokenizer.pad_id, dtype=np.int32)
+        padding_mask = np.zeros((num_rows, length), dtype=np.int32)
+        for index in range(num_rows):
+            # Rows that only fill the batch up repeat the first one: a row of padding alone has nothing to attend to.
+            row = rows[index if index < len(rows) else 0]
+            token_ids[index, : len(row) + 2] = [self.tokenizer.cls_id, *row, self.tokenizer.sep_id]
+            padding_mask[index, : len(row) + 2] = 1
+        inputs = {"token_ids": token_ids, "segment_ids": np.zeros_like(token_ids), "padding_mask": padding_mask}
+        # On JAX, Keras hands the weights' buffers over to the compiled step and takes them back behind it.
+        with self._one_at_a_time:
+            logits = np.asarray(self.model.predict_on_batch(inputs), dtype=np.float32)[: len(rows)]
+        # The sigmoid, in the form that overflows on neither side.
+        return np.exp(-np.logaddexp(np.float32(0), -logits))
+
+
+def open_run(run_dir_or_name: str | os.PathLike) -> RunDirectory:
+    """Opens a run that the detector can use, without importing keras.
+
+    Args:
+        run_dir_or_name: a run directory, or its name under runs/.
+
+    Raises:
+        RunError: there is no such run, or its objective trains no discriminator.
+    """
+    candidates = [pathlib.Path(run_dir_or_name), pathlib.Path(RUNS_FOLDER, run_dir_or_name)]
+    path = next((path for path in candidates if path.is_dir()), None)
+    if path is None:
+        raise RunError(
+            f"There is no run directory {candidates[0]}, nor {candidates[1]}. Give a run's folder, or its name under {RUNS_FOLDER}/."
+        )
+    run = RunDirectory.open(path)
+    if run.objective == "mlm":
+        raise RunError(
+            f"{path} was trained with the objective mlm, which has no discriminator to detect with. Choose a run of the objective electra."
+        )
+    return run
+
+
+def newest_run(folder: str | os.PathLike = RUNS_FOLDER) -> pathlib.Path:
+    """Returns the finished run with a discriminator that changed last in a folder of runs.
+
+    Raises:
+        RunError: there is none; says how to make one.
+    """
+    runs = [RunDirectory(path) for path in pathlib.Path(folder).glob("*") if path.is_dir()]
+    usable = [run.path for run in runs if run.exists() and run.is_finished and run.objective != "mlm"]
+    if not usable:
+        raise RunError(f"There is no finished run in {folder}/ yet. Train one with `make demo`, or name a run's folder.")
+    return max(usable, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def _padded_rows(num_rows: int, batch_size: int) -> int:
+    padded = 1
+    while padded < num_rows:
+        padded *= 4
+    return min(padded, batch_size)
+
+
+def _token_score(token: str, offsets: tuple[int, int], probability: np.float32) -> TokenScore:
+    return TokenScore(token, *offsets, float(probability))

@@ -1,0 +1,26 @@
+"""The activation of the original: GELU with the error function, not its tanh approximation."""
+
+import math
+
+import keras
+from keras import ops
+
+
+def gelu(inputs):
+    """Returns x * P(N(0, 1) <= x), float of any shape, in the dtype of its input.
+
+    XLA computes JAX's form, with the complementary error function, four times as slowly on CPU as the error function itself
+    ((4096, 512): 9.9 ms against 2.3). PyTorch has a fused form, and in 16 bits `1 + erf` would lose the negative tail.
+    """
+    if keras.backend.standardize_dtype(inputs.dtype) != "float32":
+        return ops.gelu(inputs, approximate=False)
+    match keras.backend.backend():
+        case "torch":
+            return ops.gelu(inputs, approximate=False)
+        case _:
+            return gelu_portable(inputs)
+
+
+def gelu_portable(inputs):
+    """The definition, written out."""
+    return 0.5 * inputs * (1.0 + ops.erf(inputs * (1.0 / math.sqrt(2.0))))

@@ -1,0 +1,84 @@
+"""Drawing tokens from logits, exactly, with one random number a draw.
+
+Gumbel-max needs a random number for every vocabulary entry: 125 ms for 608 x 8,192 logits on two CPU cores, of which 75 ms
+are random numbers, against 16 ms for the two-level inverse CDF here, softmax included.
+"""
+
+import keras
+from keras import ops
+
+BLOCK_SIZE = 128
+"""Vocabulary entries summed to one block: near the square root of common vocabulary sizes, where the two levels cost least."""
+
+
+def sample_tokens(logits, temperature, seed_generator):
+    """Draws one token for every position from softmax(logits / temperature).
+
+    No gradient passes, as replaced-token detection requires (Clark et al. 2020, section 2).
+
+    Args:
+        logits: float (..., vocab), before softmax; -inf excludes a token, at least one must be finite.
+        temperature: divides the logits; > 0.
+        seed_generator: keras.random.SeedGenerator; its state belongs in the checkpoint.
+
+    Returns:
+        int32 (...), ids in [0, vocab).
+    """
+    uniforms = keras.random.uniform(ops.shape(logits)[:-1], dtype="float32", seed=seed_generator)
+    return draw_tokens(logits, uniforms, temperature)
+
+
+def draw_tokens(logits, uniforms, temperature=1.0, block_size=BLOCK_SIZE):
+    """Inverts the cumulative distribution of every position at its uniform number.
+
+    The cumulative sum runs over block sums first and then inside the block that was hit, which costs a fraction of one over the
+    whole vocabulary and rounds less. Never returns a token of probability 0, whatever the rounding.
+
+    Args:
+        logits: float (..., vocab), before softmax.
+        uniforms: float32 (...), in [0, 1).
+        temperature: divides the logits; > 0.
+        block_size: vocabulary entries to a block.
+
+    Returns:
+        int32 (...), the smallest id whose cumulative probability lies above the uniform number, to float32 rounding.
+    """
+    vocab_size = logits.shape[-1]
+    num_blocks = -(-vocab_size // block_size)
+    weights = _unnormalized_probabilities(logits, temperature)
+    weights = ops.reshape(weights, (-1, vocab_size))
+    weights = ops.pad(weights, ((0, 0), (0, num_blocks * block_size - vocab_size)))
+    weights = ops.reshape(weights, (-1, num_blocks, block_size))
+
+    block_sums = ops.sum(weights, axis=-1)
+    block_ends = ops.cumsum(block_sums, axis=-1)
+    target = ops.reshape(uniforms, (-1, 1)) * block_ends[:, -1:]
+    block = _first_beyond(block_ends, block_sums, target)
+
+    start = ops.take_along_axis(block_ends - block_sums, block, axis=1)
+    inside = ops.squeeze(ops.take_along_axis(weights, block[:, :, None], axis=1), axis=1)
+    token = _first_beyond(ops.cumsum(inside, axis=-1), inside, target - start)
+    return ops.reshape(block * block_size + token, ops.shape(uniforms))
+
+
+def _unnormalized_probabilities(logits, temperature):
+    logits = ops.cast(ops.stop_gradient(logits), "float32") / temperature
+    return ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
+
+
+def _first_beyond(ends, weights, target):
+    """Returns int32 (rows, 1): the first index of positive weight whose end lies beyond the target.
+
+    Where rounding leaves no end beyond the target, it is the last index of positive weight; where a NaN leaves neither, it is 0.
+
+    Args:
+        ends: float32 (rows, entries), cumulative sums of the weights.
+        weights: float32 (rows, entries), at least 0.
+        target: float32 (rows, 1).
+    """
+    entries = weights.shape[-1]
+    index = ops.arange(entries, dtype="int32")
+    positive = weights > 0
+    first = ops.min(ops.where(ops.logical_and(positive, ends > target), index, entries), axis=-1, keepdims=True)
+    last = ops.max(ops.where(positive, index, 0), axis=-1, keepdims=True)
+    return ops.minimum(first, last)

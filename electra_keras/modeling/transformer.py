@@ -1,0 +1,162 @@
+"""ELECTRA's Transformer block: post-LayerNorm, erf-GELU, on the two-dimensional token stream."""
+
+import keras
+from keras import ops
+
+from electra_keras.modeling.embeddings import LAYER_NORM_EPSILON
+from electra_keras.modeling.initializers import derive_seed, matrix_initializer
+from electra_keras.modeling.kernels.activation import gelu
+from electra_keras.modeling.kernels.attention import attend, attend_portable
+
+
+class SelfAttention(keras.layers.Layer):
+    """Multi-head self-attention with its output projection.
+
+    Query, key and value come from one matrix product; the columns of its kernel, (hidden_dim, 3 * hidden_dim), are those of all
+    query heads, then all key heads, then all value heads.
+
+    Args:
+        hidden_dim: width of the stream.
+        num_heads: attention heads; divides hidden_dim.
+        attention_dropout: chance of zeroing an attention weight in training.
+        initialization: "truncated_normal" or "fan_in".
+        seed: seed of the initial weights and of dropout.
+        kwargs: name and dtype of the layer.
+    """
+
+    def __init__(self, hidden_dim, num_heads, *, attention_dropout=0.0, initialization="truncated_normal", seed=0, **kwargs):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.num_heads = num_heads
+        self.attention_dropout = attention_dropout
+        self.initialization = initialization
+        self.seed = seed
+        self.qkv = dense(3 * hidden_dim, "qkv", initialization, seed, self.dtype_policy)
+        self.projection = dense(hidden_dim, "output", initialization, seed, self.dtype_policy)
+        self.drop = keras.layers.Dropout(attention_dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy, name="dropout")
+
+    def build(self, inputs_shape):
+        """Makes the weights."""
+        self.qkv.build((None, self.hidden_dim))
+        self.projection.build((None, self.hidden_dim))
+
+    def call(self, inputs, padding_mask, training=None):
+        """Returns the mixed tokens, float (batch * length, hidden_dim).
+
+        Args:
+            inputs: float (batch * length, hidden_dim).
+            padding_mask: int or bool (batch, length), 1 = real.
+            training: whether dropout acts.
+        """
+        head_dim = self.hidden_dim // self.num_heads
+        shape = (-1, ops.shape(padding_mask)[1], 3, self.num_heads, head_dim)
+        parts = ops.reshape(self.qkv(inputs), shape)
+        query, key, value = parts[:, :, 0], parts[:, :, 1], parts[:, :, 2]
+        if training and self.attention_dropout > 0:
+            mixed = attend_portable(query, key, value, padding_mask, lambda weights: self.drop(weights, training=True))
+        else:
+            mixed = attend(query, key, value, padding_mask)
+        return self.projection(ops.reshape(mixed, (-1, self.hidden_dim)))
+
+    def compute_output_spec(self, inputs, padding_mask, training=None):
+        """Returns the symbolic output."""
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        names = ("hidden_dim", "num_heads", "attention_dropout", "initialization", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}}
+
+
+class TransformerBlock(keras.layers.Layer):
+    """Attention and feed-forward, each followed by dropout, the residual and a LayerNorm.
+
+    Args:
+        hidden_dim: width of the stream.
+        num_heads: attention heads; divides hidden_dim.
+        intermediate_dim: width between the two feed-forward matrices.
+        dropout: chance of zeroing a hidden unit in training.
+        attention_dropout: chance of zeroing an attention weight in training.
+        initialization: "truncated_normal" or "fan_in".
+        seed: seed of the initial weights and of dropout.
+        kwargs: name and dtype of the layer.
+    """
+
+    def __init__(
+        self,
+        hidden_dim,
+        num_heads,
+        intermediate_dim,
+        *,
+        dropout=0.0,
+        attention_dropout=0.0,
+        initialization="truncated_normal",
+        seed=0,
+        **kwargs,
+    ):
+        super().__init__(**kwargs)
+        self.hidden_dim = hidden_dim
+        self.num_heads = num_heads
+        self.intermediate_dim = intermediate_dim
+        self.dropout_rate = dropout
+        self.attention_dropout = attention_dropout
+        self.initialization = initialization
+        self.seed = seed
+        policy = self.dtype_policy
+        self.attention = SelfAttention(
+            hidden_dim,
+            num_heads,
+            attention_dropout=attention_dropout,
+            initialization=initialization,
+            seed=derive_seed(seed, "attention"),
+            dtype=policy,
+            name="attention",
+        )
+        self.attention_norm = layer_norm("attention_norm", policy)
+        self.intermediate = dense(intermediate_dim, "intermediate", initialization, seed, policy)
+        self.projection = dense(hidden_dim, "output", initialization, seed, policy)
+        self.output_norm = layer_norm("output_norm", policy)
+        self.attention_drop = keras.layers.Dropout(dropout, seed=derive_seed(seed, "attention_dropout"), dtype=policy)
+        self.output_drop = keras.layers.Dropout(dropout, seed=derive_seed(seed, "output_dropout"), dtype=policy)
+
+    def build(self, inputs_shape):
+        """Makes the weights."""
+        stream_shape = (None, self.hidden_dim)
+        self.attention.build(stream_shape)
+        self.attention_norm.build(stream_shape)
+        self.intermediate.build(stream_shape)
+        self.projection.build((None, self.intermediate_dim))
+        self.output_norm.build(stream_shape)
+
+    def call(self, inputs, padding_mask, training=None):
+        """Returns the next layer's tokens, float (batch * length, hidden_dim).
+
+        Args:
+            inputs: float (batch * length, hidden_dim).
+            padding_mask: int or bool (batch, length), 1 = real.
+            training: whether dropout acts.
+        """
+        mixed = self.attention(inputs, padding_mask, training=training)
+        tokens = self.attention_norm(inputs + self.attention_drop(mixed, training=training))
+        wide = gelu(self.intermediate(tokens))
+        return self.output_norm(tokens + self.output_drop(self.projection(wide), training=training))
+
+    def compute_output_spec(self, inputs, padding_mask, training=None):
+        """Returns the symbolic output."""
+        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+
+    def get_config(self):
+        """Returns the constructor's arguments."""
+        names = ("hidden_dim", "num_heads", "intermediate_dim", "attention_dropout", "initialization", "seed")
+        return {**super().get_config(), **{name: getattr(self, name) for name in names}, "dropout": self.dropout_rate}
+
+
+def dense(units, name, initialization, seed, policy) -> keras.layers.Dense:
+    """Returns a dense layer whose initial matrix follows from the seed and the layer's name."""
+    initializer = matrix_initializer(initialization, derive_seed(seed, name))
+    return keras.layers.Dense(units, kernel_initializer=initializer, dtype=policy, name=name)
+
+
+def layer_norm(name, policy) -> keras.layers.LayerNormalization:
+    """Returns a LayerNorm with ELECTRA's epsilon; it computes in float32 under every policy."""
+    return keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, dtype=policy, name=name)

@@ -1,0 +1,61 @@
+"""Lines of UTF-8 text from a file or a pipe, handed on as soon as they have arrived."""
+
+import os
+from collections.abc import Iterator
+from typing import BinaryIO
+
+from electra_keras.errors import UserError
+
+_BLOCK_BYTES = 1 << 16
+
+
+def line_batches(stream: BinaryIO, name: str) -> Iterator[list[str]]:
+    """Yields the lines that each read has completed, without their line ends.
+
+    A read waits for the first byte only: a slow writer gets its answers line by line, a file goes through in large batches.
+
+    Args:
+        stream: buffered binary stream with `read1`.
+        name: what the stream is called in messages.
+
+    Raises:
+        UserError: a line is not UTF-8, or there is no line at all.
+    """
+    count, pending = 0, []
+    while block := stream.read1(_BLOCK_BYTES):
+        *complete, rest = block.split(b"\n")
+        if complete:
+            complete[0] = b"".join([*pending, complete[0]])
+            yield [_decode(line, name, count + number) for number, line in enumerate(complete, start=1)]
+            count += len(complete)
+            pending = []
+        # A list, since joining a long line anew at every read would take quadratic time.
+        pending.append(rest)
+    if last := b"".join(pending):
+        yield [_decode(last, name, count + 1)]
+    elif count == 0:
+        raise UserError(f"{name} is empty. Give at least one line of text.")
+
+
+def check_text_file(path: str | os.PathLike) -> None:
+    """Reads a file to its end, so that one which is not text is refused before anything has been printed.
+
+    Raises:
+        UserError: the file is missing, unreadable, empty or not UTF-8.
+    """
+    try:
+        with open(path, "rb") as file:
+            for _ in line_batches(file, str(path)):
+                pass
+    except FileNotFoundError:
+        raise UserError(f"There is no file {path}. Check the path.") from None
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}. Give a readable text file.") from error
+
+
+def _decode(line: bytes, name: str, number: int) -> str:
+    try:
+        # A byte order mark can only stand in front of the first line.
+        return line.removesuffix(b"\r").decode("utf-8-sig" if number == 1 else "utf-8")
+    except UnicodeDecodeError as error:
+        raise UserError(f"{name}, line {number} is not UTF-8 text (byte {error.start + 1}). Convert it to UTF-8.") from None

@@ -1,0 +1,173 @@
+"""From a configuration to a finished run directory."""
+
+import dataclasses
+import os
+from collections.abc import Callable
+
+import keras
+
+from electra_keras.artifacts import CONFIG, RunDirectory
+from electra_keras.config import Config
+from electra_keras.config_loading import config_differences
+from electra_keras.data.dataset import held_out_batches, training_batches
+from electra_keras.data.prepare import prepare
+from electra_keras.data.prepared import PreparedData
+from electra_keras.errors import RunError
+from electra_keras.objectives import build_objective
+from electra_keras.training.callbacks import Checkpoints, Clock, MetricsLog, Session, Validation
+from electra_keras.training.initialization import initialize
+from electra_keras.training.interrupts import Interrupts
+from electra_keras.training.optimizers import build_optimizer
+from electra_keras.training.pretrainer import ElectraPretrainer
+from electra_keras.training.progress import Progress
+from electra_keras.training.state import restore, weight_arrays
+
+# What a resumed run may set anew: its length, what it reports, what it keeps.
+RESUMABLE = (
+    "training.num_steps",
+    "training.log_every_steps",
+    "training.validate_every_steps",
+    "training.validation_examples",
+    "training.checkpoint_every_steps",
+    "training.keep_checkpoints",
+)
+
+
+def pretrain(
+    config: Config,
+    run_dir: str | os.PathLike,
+    *,
+    resume: bool = False,
+    data_dir: str | os.PathLike | None = None,
+    report: Callable[[str], None] = print,
+) -> RunDirectory:
+    """Prepares the corpus, trains, and leaves a finished run directory.
+
+    Args:
+        config: the run's configuration.
+        run_dir: where everything goes; a new or empty folder unless `resume`.
+        resume: goes on where the run stopped, or starts it where there is none; a finished one stays as it is.
+        data_dir: where the prepared corpus is or goes; inside the run directory by default.
+        report: takes lines for the user.
+
+    Returns:
+        The run directory, finished unless a signal stopped the run.
+
+    Raises:
+        UserError: something the user gave cannot be used.
+        SystemExit: SIGTERM or SIGINT arrived; the run has been saved.
+    """
+    run = RunDirectory(run_dir)
+    config = with_running_backend(config)
+    check_startable(run, config, resume)
+    if run.exists() and run.is_finished and run.config.training.num_steps == config.training.num_steps and run.weights_are_whole():
+        report(f"{run.path} is finished: {config.training.num_steps:,} steps. Nothing to do; raise training.num_steps to train on.")
+        return run
+    data = prepare(config, data_dir or run.data_path, report)
+    model = build_pretrainer(config, data.tokenizer.vocab_size)
+    start_step = enter_run(run, config, model, data, report)
+    interrupts = Interrupts()
+    if start_step < config.training.num_steps:
+        train(run, config, model, data, start_step, interrupts)
+    if interrupts.received is not None:
+        raise SystemExit(128 + interrupts.received)
+    run.finish(weight_arrays(model))
+    report(f"Finished: {run.path}")
+    return run
+
+
+def with_running_backend(config: Config) -> Config:
+    """Returns the configuration with the backend that is running, which is what config.yaml records."""
+    return dataclasses.replace(config, backend=keras.backend.backend())
+
+
+def check_startable(run: RunDirectory, config: Config, resume: bool) -> None:
+    """Raises RunError where a run directory cannot take this run."""
+    if not run.exists():
+        others = [path.name for path in run.path.iterdir() if path.name != run.data_path.name] if run.path.is_dir() else []
+        leftovers = {CONFIG, "vocab.txt", "tokenizer_config.json"}
+        if set(others) - leftovers:
+            raise RunError(f"{run.path} is not empty and holds no run ({', '.join(sorted(others)[:3])}). Choose a new folder.")
+        return
+    RunDirectory.open(run.path)
+    if not resume:
+        raise RunError(f"{run.path} already holds a run. Add --resume true to go on with it, or choose another folder.")
+    old = run.config
+    differences = [line for line in config_differences(old, config) if not line.startswith(tuple(f"{name}:" for name in RESUMABLE))]
+    if differences:
+        raise RunError(
+            f"{run.path} was started with another configuration ({'; '.join(differences)}). Use the old values, or another folder."
+        )
+    checkpoints = run.checkpoints()
+    if checkpoints and checkpoints[-1].step > config.training.num_steps:
+        raise RunError(
+            f"{run.path} has already made {checkpoints[-1].step} steps, more than training.num_steps {config.training.num_steps}; "
+            "num_steps can only be raised."
+        )
+
+
+def build_pretrainer(config: Config, vocab_size: int) -> ElectraPretrainer:
+    """Builds and compiles the model that `fit` trains."""
+    objective = build_objective(config.objective)
+    models = objective.build_models(config, vocab_size)
+    model = ElectraPretrainer(
+        objective,
+        models,
+        gradient_accumulation_steps=config.training.gradient_accumulation_steps,
+        logs_every_batch=False,
+        seed=config.training.seed,
+    )
+    optimizer = build_optimizer(config.optimizer, models, config.training.num_steps)
+    if config.training.precision == "mixed_float16":
+        optimizer = keras.optimizers.LossScaleOptimizer(optimizer)
+    model.compile(optimizer=optimizer)
+    optimizer.build(model.trainable_variables)
+    return model
+
+
+def enter_run(run: RunDirectory, config: Config, model: ElectraPretrainer, data: PreparedData, report: Callable[[str], None]) -> int:
+    """Creates the run directory, or puts the model where the run's newest checkpoint is; returns the updates made."""
+    if not run.exists():
+        initialize(model.models, config.model, data)
+        RunDirectory.create(run.path, config, data.tokenizer, {"kind": "pretraining"})
+        return 0
+    if run.tokenizer().fingerprint != data.tokenizer.fingerprint:
+        raise RunError(
+            f"The corpus was prepared anew with another vocabulary than {run.path} was started with. Restore the corpus, or start a new run."
+        )
+    checkpoint = run.newest_checkpoint(report)
+    run.reopen(config)
+    if checkpoint is None:
+        initialize(model.models, config.model, data)
+        run.cut_metrics(0)
+        return 0
+    state = checkpoint.state()
+    model.report_seconds = float(state.pop("clock/seconds")[0])
+    restore(model, checkpoint.weights(), state)
+    run.cut_metrics(checkpoint.step)
+    report(f"Going on from step {checkpoint.step:,} of {config.training.num_steps:,}.")
+    return checkpoint.step
+
+
+def train(run: RunDirectory, config: Config, model: ElectraPretrainer, data: PreparedData, start_step: int, interrupts: Interrupts) -> None:
+    """Calls `fit` for the steps that are left."""
+    training = config.training
+    progress = Progress(start_step, training.num_steps)
+    session = Session(run, progress, Clock(model.report_seconds), start_step, training.num_steps)
+    batches = training_batches(
+        data.split("train"),
+        data.tokenizer,
+        batch_size=training.batch_size,
+        rates=config.masking.train,
+        seed=training.seed,
+        start_step=start_step,
+    )
+    held_out = held_out_batches(data.split("validation"), data.tokenizer, config, training.validation_examples)
+    callbacks = [
+        MetricsLog(session, training.log_every_steps),
+        Validation(session, training.validate_every_steps, held_out),
+        Checkpoints(session, training.checkpoint_every_steps, training.keep_checkpoints, interrupts),
+    ]
+    with interrupts.listening(), progress.running():
+        session.clock.go_on()
+        model.fit(batches, steps_per_epoch=training.num_steps - start_step, epochs=1, callbacks=callbacks, verbose=0)

@@ -1,0 +1,19 @@
+"""The gradient and the update, once for each backend; the losses themselves are backend-neutral."""
+
+import importlib
+
+import keras
+
+
+def step_mixin() -> type:
+    """Returns the class that gives a keras.Model the `train_step` and `test_step` of the running backend."""
+    match keras.backend.backend():
+        case "jax":
+            name = "JaxSteps"
+        case "tensorflow":
+            name = "TensorFlowSteps"
+        case "torch":
+            name = "TorchSteps"
+        case other:
+            raise NotImplementedError(f"There is no training step for the backend {other!r}; use jax, tensorflow or torch.")
+    return getattr(importlib.import_module(f"electra_keras.training.steps.{keras.backend.backend()}"), name)

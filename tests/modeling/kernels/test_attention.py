@@ -1,0 +1,85 @@
+import keras
+import numpy as np
+import pytest
+from scipy.special import softmax
+
+from electra_keras.modeling.kernels.attention import attend, attend_portable
+
+pytestmark = pytest.mark.backend
+
+
+@pytest.fixture
+def parts():
+    random = np.random.default_rng(0)
+    query, key, value = random.normal(0, 1.5, (3, 2, 5, 3, 4)).astype(np.float32)
+    padding_mask = np.array([[1, 1, 1, 1, 1], [1, 1, 0, 1, 0]], dtype=np.int32)
+    return query, key, value, padding_mask
+
+
+def attend_numpy(query, key, value, padding_mask):
+    """The definition, in float64."""
+    scores = np.einsum("bqnd,bknd->bnqk", query.astype(np.float64), key) / np.sqrt(query.shape[-1])
+    scores = np.where(padding_mask[:, None, None, :] == 1, scores, -np.inf)
+    return np.einsum("bnqk,bknd->bqnd", softmax(scores, axis=-1), value)
+
+
+@pytest.mark.parametrize("form", [attend, attend_portable])
+def test_equals_the_definition(form, parts, compiled):
+    mixed = compiled(form)(*map(keras.ops.convert_to_tensor, parts))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(mixed), attend_numpy(*parts), atol=1e-6)
+
+
+@pytest.mark.parametrize("form", [attend, attend_portable])
+@pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 3e-3), ("bfloat16", 3e-2)])
+def test_sixteen_bits_keep_their_dtype_and_their_digits(form, dtype, tolerance, parts, compiled):
+    *vectors, padding_mask = parts
+    vectors = [keras.ops.cast(vector, dtype) for vector in vectors]
+    mixed = compiled(form)(*vectors, keras.ops.convert_to_tensor(padding_mask))
+    assert keras.backend.standardize_dtype(mixed.dtype) == dtype
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(keras.ops.cast(mixed, "float32")), attend_numpy(*parts), atol=tolerance)
+
+
+def test_float16_holds_a_long_row_of_large_values():
+    # The undivided weights of 512 equal keys would add up to 512 * 200, beyond float16's 65,504.
+    flat = keras.ops.zeros((1, 512, 1, 4), dtype="float16")
+    value = keras.ops.full((1, 512, 1, 4), 200.0, dtype="float16")
+    mask = keras.ops.ones((1, 512), dtype="int32")
+    for form in (attend, attend_portable):
+        mixed = keras.ops.convert_to_numpy(form(flat, flat, value, mask))
+        np.testing.assert_allclose(mixed, 200.0, rtol=2e-3)
+
+
+@pytest.mark.parametrize("form", [attend, attend_portable])
+def test_an_example_of_padding_alone_stays_finite(form, parts):
+    *vectors, padding_mask = parts
+    padding_mask = np.zeros_like(padding_mask)
+    mixed = form(*map(keras.ops.convert_to_tensor, (*vectors, padding_mask)))
+    assert np.isfinite(keras.ops.convert_to_numpy(mixed)).all()
+
+
+@pytest.mark.parametrize("form", [attend, attend_portable])
+def test_huge_scores_do_not_overflow(form):
+    query = keras.ops.convert_to_tensor(np.full((1, 2, 1, 4), 200.0, dtype=np.float32))
+    key = keras.ops.convert_to_tensor(np.array([[200.0], [-200.0]], dtype=np.float32).reshape(1, 2, 1, 1) * np.ones(4, np.float32))
+    value = keras.ops.convert_to_tensor(np.array([1.0, 2.0], dtype=np.float32).reshape(1, 2, 1, 1) * np.ones(4, np.float32))
+    mixed = form(query, key, value, keras.ops.ones((1, 2), dtype="int32"))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(mixed), 1.0, atol=1e-6)
+
+
+def test_both_forms_have_the_same_gradient(parts, gradients):
+    *vectors, padding_mask = parts
+    variables = [keras.Variable(vector) for vector in vectors]
+    mask = keras.ops.convert_to_tensor(padding_mask)
+
+    def loss_of(form):
+        return lambda: keras.ops.sum(keras.ops.sin(form(*(variable.value for variable in variables), mask)))
+
+    for faster, portable in zip(gradients(loss_of(attend), variables), gradients(loss_of(attend_portable), variables), strict=True):
+        np.testing.assert_allclose(faster, portable, atol=2e-6)
+
+
+def test_dropout_acts_on_the_normalised_weights(parts):
+    # Doubling every weight must double the result: what is dropped is linear in the softmax's weights.
+    tensors = [keras.ops.convert_to_tensor(part) for part in parts]
+    doubled = attend_portable(*tensors, drop=lambda weights: 2.0 * weights)
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(doubled), 2 * attend_numpy(*parts), atol=2e-6)
