@@ -205,6 +205,11 @@ class RunDirectory:
         save_config(config, self.path / CONFIG)
         write_json(self.path / RUN, {**self.description, "finished": False})
 
+    def weights_are_whole(self) -> bool:
+        """Whether the trained weights are there as they were written."""
+        path = self.path / WEIGHTS
+        return path.is_file() and sha256_of(path) == self.description.get("weights_sha256")
+
     def final_weights(self) -> Arrays:
         """Returns the trained weights, or the newest checkpoint's while the run is not finished.
 
@@ -213,7 +218,7 @@ class RunDirectory:
         """
         if self.is_finished:
             path = self.path / WEIGHTS
-            if not path.is_file() or sha256_of(path) != self.description.get("weights_sha256"):
+            if not self.weights_are_whole():
                 raise RunError(
                     f"{path} is missing or damaged. Resume the run to write it again: `electra-keras pretrain --run_dir {self.path} --resume`."
                 )

@@ -11,6 +11,7 @@ directory, not from the YAML file's, so that a file and the same option on the c
 import argparse
 import dataclasses
 import difflib
+import json
 import math
 import os
 import reprlib
@@ -225,7 +226,8 @@ def _value_at(config: Section, name: str) -> Any:
 
 
 def _shown(value: Any) -> str:
-    return {None: "null", True: "true", False: "false"}.get(value, str(value)) if isinstance(value, bool | None) else str(value)
+    """Returns a value as YAML spells it."""
+    return json.dumps(value) if value is None or isinstance(value, bool) else str(value)
 
 
 def _is_union(kind: Any) -> bool:

@@ -17,7 +17,7 @@ import numpy as np
 from electra_keras.artifacts import RunDirectory
 from electra_keras.backend import choose_backend
 from electra_keras.data.windows import Window, split_windows
-from electra_keras.errors import RunError
+from electra_keras.errors import RunError, UserError
 
 RUNS_FOLDER = "runs"
 SMALLEST_LENGTH = 32
@@ -172,16 +172,22 @@ def open_run(run_dir_or_name: str | os.PathLike) -> RunDirectory:
 
 
 def newest_run(folder: str | os.PathLike = RUNS_FOLDER) -> pathlib.Path:
-    """Returns the finished run with a discriminator that changed last in a folder of runs.
+    """Returns the finished run with a discriminator that changed last in a folder of runs; damaged ones are passed over.
 
     Raises:
         RunError: there is none; says how to make one.
     """
-    runs = [RunDirectory(path) for path in pathlib.Path(folder).glob("*") if path.is_dir()]
-    usable = [run.path for run in runs if run.exists() and run.is_finished and run.objective != "mlm"]
+    usable = [path for path in pathlib.Path(folder).glob("*") if _is_finished_detector(path)]
     if not usable:
         raise RunError(f"There is no finished run in {folder}/ yet. Train one with `make demo`, or name a run's folder.")
     return max(usable, key=lambda path: (path.stat().st_mtime_ns, path.name))
+
+
+def _is_finished_detector(path: pathlib.Path) -> bool:
+    try:
+        return path.is_dir() and open_run(path).is_finished
+    except UserError:
+        return False
 
 
 def _padded_rows(num_rows: int, batch_size: int) -> int:

@@ -160,7 +160,7 @@ def test_a_text_just_as_long_as_the_model_and_one_longer(detector, num_tokens):
 
 def test_a_text_scores_the_same_in_any_company(detector):
     texts = ["the chef", "", "ate " * 100, "水", "the chef cooked the 水 !" * 5, "chef " * 40]
-    together = detector.score_batch(texts, batch_size=3)
+    together = detector.score_batch(texts, batch_size=4)
     assert [detection.text for detection in together] == texts
     for detection, text in zip(together, texts, strict=True):
         alone = detector.score(text)
@@ -269,6 +269,8 @@ def test_the_newest_finished_run_with_a_discriminator_is_the_default(tmp_path, m
         make_run(tmp_path / "runs" / name, objective="mlm" if name == "mlm" else "electra", finished=name != "unfinished")
     (tmp_path / "runs" / "empty").mkdir()
     (tmp_path / "runs" / "file.txt").write_text("")
+    damaged = make_run(tmp_path / "runs" / "damaged")
+    (damaged.path / "config.yaml").write_text("unknown: 1")
     for name, seconds in times.items():
         detector_module.os.utime(tmp_path / "runs" / name, (seconds, seconds))
     assert newest_run(tmp_path / "runs").name == "new"

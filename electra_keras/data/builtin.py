@@ -45,14 +45,15 @@ class BuiltinSource:
 
     Args:
         packages: import names; each must be installed.
+        modules: top-level modules of the standard library; those that this Python was built without are skipped.
 
     Raises:
         CorpusError: a package is not installed.
     """
 
-    def __init__(self, packages: Iterable[str]):
+    def __init__(self, packages: Iterable[str], modules: Iterable[str] = sys.stdlib_module_names):
         self.packages = sorted(set(packages))
-        self._files = [*_standard_library_files(), *itertools.chain.from_iterable(map(_package_files, self.packages))]
+        self._files = [*_standard_library_files(modules), *itertools.chain.from_iterable(map(_package_files, self.packages))]
         self._documents: list[Document] | None = None
 
     def describe(self) -> dict[str, Any]:
@@ -90,11 +91,11 @@ def extract_paragraphs(files: list[SourceFile]) -> list[tuple[SourceFile, list[s
     return [(file, docstring_paragraphs(pathlib.Path(file.path).read_bytes())) for file in files]
 
 
-def _standard_library_files() -> list[SourceFile]:
+def _standard_library_files(modules: Iterable[str]) -> list[SourceFile]:
     # By location and not by import machinery: a module of the same name elsewhere must change nothing.
     root = pathlib.Path(sysconfig.get_path("stdlib"))
     files = []
-    for module in sorted(sys.stdlib_module_names):
+    for module in sorted(modules):
         if (root / module).is_dir():
             files.extend(_folder_files(STANDARD_LIBRARY, root / module, f"{module}/"))
         elif (root / f"{module}.py").is_file():
@@ -111,9 +112,7 @@ def _package_files(package: str) -> list[SourceFile]:
         # A module that was put into sys.modules by hand has no spec.
         spec = None
     if spec is None or not (spec.submodule_search_locations or spec.origin):
-        raise CorpusError(
-            f"corpus.builtin_packages names {package}, which is not installed. Install it (pip install {package}), or take it out of the list."
-        )
+        raise CorpusError(f"corpus.builtin_packages names {package}, which is not installed. Install it, or take it out of the list.")
     if spec.submodule_search_locations:
         return _folder_files(package, pathlib.Path(spec.submodule_search_locations[0]), "")
     return [SourceFile(package, os.path.basename(spec.origin), spec.origin)] if spec.origin.endswith(".py") else []
@@ -124,8 +123,8 @@ def _folder_files(package: str, folder: pathlib.Path, prefix: str) -> list[Sourc
     for root, folders, names in os.walk(folder):
         folders[:] = [name for name in folders if name not in SKIPPED_FOLDERS and not name.startswith(".")]
         for name in names:
-            if name.endswith(".py"):
-                path = pathlib.Path(root, name)
+            path = pathlib.Path(root, name)
+            if name.endswith(".py") and path.is_file():
                 files.append(SourceFile(package, prefix + path.relative_to(folder).as_posix(), os.fspath(path)))
     return sorted(files, key=lambda file: file.name)
 

@@ -1,9 +1,9 @@
 """Batches for `keras.Model.fit`: shuffled anew every epoch, sharded by host, resumable at any step.
 
 A step's batch is computed from the step's number alone: step -> places in the endless row of epochs -> example ids -> tokens -> masks.
-So resuming is starting to count elsewhere, and hosts need not talk to each other. Grain permutes the ids and prefetches;
-a batch is built whole, because Grain's own shuffle, repeat and batch take a Python call per example and stage (1.1 ms for 64
-examples on 2 cores, before a token is read).
+So resuming is starting to count elsewhere, and hosts need not talk to each other. Grain counts, maps and prefetches; a batch
+is built whole, because Grain's own shuffle, repeat and batch take a Python call per example and stage (1.1 ms for 64 examples on
+2 cores, before a token is read), and its shuffle adds the epoch to the seed: one run's second epoch would be another's first.
 """
 
 import dataclasses
@@ -14,7 +14,7 @@ import numpy as np
 
 from electra_keras.config import MaskingRates
 from electra_keras.data.examples import ExampleSource, evenly_spread
-from electra_keras.data.hashing import hash_counters
+from electra_keras.data.hashing import hash_counters, shuffle_places
 from electra_keras.data.masking import Batch, mask_batch
 from electra_keras.errors import ConfigError, CorpusError
 
@@ -90,6 +90,11 @@ def training_batches(
     return _prefetched(steps.map(batch_of_step))
 
 
+def num_validation_batches(split: ExampleSource, *, batch_size: int, num_examples: int) -> int:
+    """Returns how many batches `validation_batches` gives for the same arguments: `validation_steps` of `fit`, which can't know."""
+    return -(-min(num_examples, split.num_examples) // batch_size)
+
+
 def validation_batches(
     split: ExampleSource,
     tokenizer: "WordPieceTokenizer",
@@ -113,7 +118,7 @@ def validation_batches(
         num_examples: examples read, at most, at even distances over the split.
 
     Returns:
-        Grain data set of ceil(examples / batch_size) tuples (x, y, sample_weight), which can be iterated again and again.
+        Grain data set of `num_validation_batches` tuples (x, y, sample_weight), which can be iterated again and again.
 
     Raises:
         CorpusError: the split is empty.
@@ -128,7 +133,7 @@ def validation_batches(
     def batch_at(index: int) -> Batch:
         return builder.build(example_ids[index * batch_size : (index + 1) * batch_size], epochs=0, num_rows=batch_size)
 
-    num_batches = -(-len(example_ids) // batch_size)
+    num_batches = num_validation_batches(split, batch_size=batch_size, num_examples=num_examples)
     return _prefetched(grain.MapDataset.range(num_batches).map(batch_at))
 
 
@@ -166,16 +171,8 @@ class _BatchBuilder:
 
 def _shuffled(first: int, count: int, num_examples: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
     """Returns the epochs and example ids, both int64 (count,), at places first, first + 1, ... of the endless row of epochs."""
-    from grain.experimental import index_shuffle
-
     epochs, places = np.divmod(np.arange(first, first + count, dtype=np.int64), num_examples)
-    # Grain's own shuffle adds the epoch to the seed, so that run 1's second epoch would be run 2's first.
-    seeds = hash_counters(_ORDER_DRAW, seed, epochs) >> np.uint64(32)
-    ids = [
-        index_shuffle(place, max_index=num_examples - 1, seed=epoch_seed, rounds=4)
-        for place, epoch_seed in zip(places.tolist(), seeds.tolist(), strict=True)
-    ]
-    return epochs, np.array(ids, dtype=np.int64)
+    return epochs, shuffle_places(places, num_examples, hash_counters(_ORDER_DRAW, seed, epochs))
 
 
 def _prefetched(batches: "grain.MapDataset") -> "grain.IterDataset":

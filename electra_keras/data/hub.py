@@ -32,7 +32,8 @@ class HubSource:
         text_field: the column that holds the text.
 
     Raises:
-        CorpusError: the data set, its configuration, split or column does not exist, or the hub cannot be reached.
+        CorpusError: the data set, its configuration or split does not exist, or the hub cannot be reached; on reading, also
+            that the column does not exist.
     """
 
     def __init__(self, name: str, split: str, text_field: str):
@@ -70,27 +71,29 @@ class HubSource:
         try:
             # From the hub: downloaded once, then read from the cache. A local folder is streamed: `datasets` would go on
             # serving its first copy after the files have changed.
-            rows = datasets.load_dataset(folder, configuration, split=self.split, streaming=self._local)
+            return datasets.load_dataset(folder, configuration, split=self.split, streaming=self._local)
         except ConnectionError as error:
             message = f"Cannot reach the Hugging Face hub for {self.name} ({error}). Connect, or give corpus.files instead."
             raise CorpusError(message) from error
         except (OSError, ValueError) as error:
             raise CorpusError(f"Cannot load the data set {self.name}: {error} Check corpus.hub and corpus.hub_split.") from error
-        columns = rows.column_names
-        if columns is not None and self.text_field not in columns:
-            raise CorpusError(
-                f"The data set {self.name} has no column {self.text_field!r} (it has {', '.join(columns)}). Set corpus.text_field."
-            )
-        return rows
 
     def _texts(self) -> Iterator[str]:
-        for batch in self._rows.iter(batch_size=ROWS_PER_BATCH):
-            if self.text_field not in batch:
-                raise CorpusError(f"The data set {self.name} has rows without {self.text_field!r} (they have {', '.join(batch)}).")
-            for text in batch[self.text_field]:
-                if text is not None and not isinstance(text, str):
-                    raise CorpusError(f"The column {self.text_field!r} of {self.name} is no text but {type(text).__name__}.")
-                yield text or ""
+        try:
+            for batch in self._rows.iter(batch_size=ROWS_PER_BATCH):
+                yield from self._column(batch)
+        except (OSError, ValueError) as error:
+            raise CorpusError(f"Cannot read the data set {self.name}: {error}. Fetch it again.") from error
+
+    def _column(self, batch: dict[str, list[Any]]) -> Iterator[str]:
+        if self.text_field not in batch:
+            raise CorpusError(
+                f"The data set {self.name} has no column {self.text_field!r} (it has {', '.join(batch)}). Set corpus.text_field."
+            )
+        for text in batch[self.text_field]:
+            if text is not None and not isinstance(text, str):
+                raise CorpusError(f"The column {self.text_field!r} of {self.name} is no text but {type(text).__name__}.")
+            yield text or ""
 
 
 def documents_of_rows(first: list[str], rest: Iterable[str], source: str) -> Iterator[Document]:

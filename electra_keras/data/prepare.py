@@ -10,20 +10,20 @@ import os
 import pathlib
 import platform
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 from electra_keras.config import Config, to_dict
-from electra_keras.data.corpus import Source, is_validation, open_corpus
+from electra_keras.data.corpus import Source, open_corpus
 from electra_keras.data.documents import Document
 from electra_keras.data.encoding import DocumentEncoder, Encoded, document_batches
 from electra_keras.data.packing import BlockStream, Layout
-from electra_keras.data.prepared import FORMAT_VERSION, MANIFEST_FILE, SPLITS, PreparedData, read_manifest
+from electra_keras.data.prepared import FORMAT_VERSION, MANIFEST_FILE, SPLITS, PreparedData
 from electra_keras.data.replacing import replaced_folder
 from electra_keras.data.sampling import sample_texts
 from electra_keras.data.shards import ShardWriter
 from electra_keras.data.tokenizer import WordPieceTokenizer
-from electra_keras.data.workers import available_cores, parallel_map
+from electra_keras.data.workers import parallel_map
 from electra_keras.errors import CorpusError, ShardError, TokenizerError, UserError
 from electra_keras.files import sha256_of, sha256_of_json, write_json
 
@@ -91,9 +91,9 @@ def describe_inputs(config: Config, source: Source) -> dict[str, Any]:
 
 
 def _open_earlier(out_dir: pathlib.Path, report: Report) -> PreparedData | None:
-    if not out_dir.exists() or not any(out_dir.iterdir()):
+    if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
         return None
-    if not (out_dir / MANIFEST_FILE).exists():
+    if not (out_dir / MANIFEST_FILE).is_file():
         raise UserError(f"{out_dir} holds something that prepare did not make. Choose another folder.")
     try:
         return PreparedData.open(out_dir)
@@ -139,23 +139,24 @@ def _tokenizer(config: Config, source: Source, inputs: dict[str, Any], earlier: 
     if earlier is not None and all(earlier.manifest["inputs"].get(name) == inputs[name] for name in decisive):
         report("Reusing the vocabulary: corpus and tokenizer settings are the same.")
         return earlier.tokenizer
-    started = time.perf_counter()
     report("Reading the corpus for the vocabulary.")
-    texts = sample_texts(source.documents(), config.corpus.validation_fraction)
+    progress = _Progress(report, "Read")
+    texts = sample_texts(progress.watch(source.documents()), config.corpus.validation_fraction)
+    progress.finish()
     if not texts:
         raise CorpusError(
             "The corpus has no training documents: all of them fell into validation. Give more, or lower corpus.validation_fraction."
         )
+    started = time.perf_counter()
+    report(f"Training the vocabulary on {sum(map(len, texts)) / 1e6:.1f} million characters.")
     tokenizer = WordPieceTokenizer.train(texts, config.tokenizer)
-    megabytes = sum(map(len, texts)) / 1e6
-    seconds = time.perf_counter() - started
-    report(f"Trained a vocabulary of {tokenizer.vocab_size:,} on {megabytes:.1f} million characters in {seconds:.0f} s.")
+    report(f"Trained a vocabulary of {tokenizer.vocab_size:,} entries in {time.perf_counter() - started:.0f} s.")
     return tokenizer
 
 
 def _write_shards(folder: pathlib.Path, encoder: DocumentEncoder, documents: Iterable[Document], report: Report) -> dict[str, Any]:
     """Encodes all documents on all cores and writes the shards; returns the manifest's section "splits"."""
-    progress = _Progress(report)
+    progress = _Progress(report, "Encoded")
     with contextlib.ExitStack() as stack:
         writers = {name: _SplitWriter(stack.enter_context(ShardWriter(folder, name, encoder.layout)), encoder.layout) for name in SPLITS}
         for batch in parallel_map(encoder, document_batches(documents)):
@@ -194,27 +195,35 @@ class _SplitWriter:
 class _Progress:
     """Reports documents and characters a second, every few seconds and at the end."""
 
-    def __init__(self, report: Report):
-        self._report = report
+    def __init__(self, report: Report, verb: str):
+        self._report, self._verb = report, verb
         self._started = self._reported = time.perf_counter()
         self._documents = self._characters = 0
 
+    def watch(self, documents: Iterable[Document]) -> Iterator[Document]:
+        """Yields the documents and counts them."""
+        for document in documents:
+            self.advance(1, len(document.text))
+            yield document
+
     def advance(self, documents: int, characters: int) -> None:
+        """Counts more documents with so many characters."""
         self._documents += documents
         self._characters += characters
         if time.perf_counter() - self._reported >= SECONDS_BETWEEN_REPORTS:
             self._reported = time.perf_counter()
-            self._report(f"Encoding: {self._line()}")
+            self._report(f"{self._line()} so far.")
 
     def finish(self) -> None:
-        self._report(f"Encoded {self._line()}")
+        """Reports the whole."""
+        self._report(f"{self._line()}.")
 
     def _line(self) -> str:
         seconds = max(time.perf_counter() - self._started, 1e-9)
         megabytes = self._characters / 1e6
         return (
-            f"{self._documents:,} documents, {megabytes:.1f} million characters in {seconds:.0f} s "
-            f"({self._documents / seconds:,.0f} documents/s, {megabytes / seconds:.1f} MB/s)."
+            f"{self._verb} {self._documents:,} documents, {megabytes:.1f} million characters in {seconds:.0f} s "
+            f"({self._documents / seconds:,.0f} documents/s, {megabytes / seconds:.1f} MB/s)"
         )
 
 
@@ -224,8 +233,8 @@ def _check_sizes(splits: dict[str, Any], config: Config) -> None:
     documents = train["documents"] + validation["documents"]
     if train["num_examples"] < config.training.batch_size:
         raise CorpusError(
-            f"The corpus is smaller than one batch: its {train['documents']:,} training documents make {train['num_examples']:,} examples of "
-            f"{config.packing.sequence_length} tokens, training.batch_size is {config.training.batch_size:,}. "
+            f"The corpus is smaller than one batch: its {train['documents']:,} training documents make "
+            f"{train['num_examples']:,} examples of {config.packing.sequence_length} tokens, training.batch_size is {config.training.batch_size:,}. "
             "Give more text, or lower training.batch_size or packing.sequence_length."
         )
     if not validation["num_examples"]:

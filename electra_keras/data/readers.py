@@ -146,7 +146,7 @@ def _seekable(path: pathlib.Path) -> IO[bytes]:
     # Parquet is read from its end; a compressed one is unpacked into a temporary file, which costs disk and not memory.
     if path.suffix not in COMPRESSIONS:
         return open(path, "rb")
-    unpacked = tempfile.TemporaryFile()
+    unpacked = tempfile.TemporaryFile()  # noqa: SIM115 - the caller closes it
     unpacked.writelines(_blocks(path))
     unpacked.seek(0)
     return unpacked

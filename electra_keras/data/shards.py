@@ -142,7 +142,7 @@ class _GrowingArray:
     def __init__(self, path: pathlib.Path, like: np.ndarray):
         self.path, self.rows = path, 0
         self._like = like[:0]
-        self._file = open(path, "wb")
+        self._file = open(path, "wb")  # noqa: SIM115 - stays open until close()
         self._write_header()
 
     def append(self, rows: np.ndarray) -> None:

@@ -19,21 +19,18 @@ _CHUNK_TOKENS = 1 << 19
 _DENSE_UP_TO = 512
 
 
-def unigram_log_probs(counts: np.ndarray, unpredicted_ids: tuple[int, ...] = ()) -> np.ndarray:
+def unigram_log_probs(counts: np.ndarray) -> np.ndarray:
     """Returns the logarithms of smoothed token frequencies.
 
     One is added to every count, so that an unseen token is unlikely and not impossible.
 
     Args:
-        counts: integer (vocab_size,), occurrences of each token.
-        unpredicted_ids: ids that are never an answer, such as [PAD]; they count as unseen.
+        counts: integer (vocab_size,), occurrences of each token; 0 for those that are never predicted, such as [PAD].
 
     Returns:
         float32 (vocab_size,); the exponentials sum to 1.
     """
-    smoothed = np.asarray(counts, dtype=np.float64).copy()
-    smoothed[list(unpredicted_ids)] = 0
-    smoothed += 1
+    smoothed = np.asarray(counts, dtype=np.float64) + 1
     return np.log(smoothed / smoothed.sum()).astype(np.float32)
 
 

@@ -6,11 +6,12 @@ about masks must not be able to put control tokens into a batch.
 """
 
 import dataclasses
+import itertools
 import json
 import os
 import pathlib
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Iterable, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -24,6 +25,8 @@ VOCABULARY_FILE = "vocab.txt"
 SETTINGS_FILE = "tokenizer_config.json"
 # BERT gives up on longer words and calls them unknown.
 MAX_CHARACTERS_PER_WORD = 100
+# About 200,000 English words, or 100 MB.
+MAX_REMEMBERED_CHARACTERS = 1_500_000
 LONE_SURROGATE = re.compile("[\ud800-\udfff]")
 
 
@@ -51,6 +54,12 @@ class WordPieceTokenizer:
         strip_accents: remove accents; None follows `lowercase`, as in BERT.
         split_chinese: every Chinese character is a word of its own.
 
+    Attributes:
+        vocab: as given.
+        settings: the other arguments.
+        fingerprint: SHA-256 of both; equal fingerprints, equal ids.
+        backend: the `tokenizers.Tokenizer` that does the work.
+
     Raises:
         TokenizerError: the vocabulary lacks a special token or repeats an entry.
     """
@@ -64,7 +73,9 @@ class WordPieceTokenizer:
         self.special_ids = tuple(ids[token] for token in SPECIAL_TOKENS)
         self.pad_id, self.unk_id, self.cls_id, self.sep_id, self.mask_id = self.special_ids
         model = models.WordPiece(ids, unk_token="[UNK]", max_input_chars_per_word=MAX_CHARACTERS_PER_WORD)
-        self._tokenizer = word_splitter(model, **self.settings)
+        self.backend = word_splitter(model, **self.settings)
+        self._word_ids: dict[str, list[int]] = {}
+        self._remembered_characters = 0
 
     @classmethod
     def train(cls, texts: Collection[str], config: TokenizerConfig) -> "WordPieceTokenizer":
@@ -140,24 +151,36 @@ class WordPieceTokenizer:
 
     def encode_batch(self, texts: Sequence[str]) -> list[Encoding]:
         """Cuts many texts into tokens, on all cores."""
-        encodings = self._tokenizer.encode_batch([encodable(text) for text in texts], add_special_tokens=False)
+        encodings = self.backend.encode_batch([encodable(text) for text in texts], add_special_tokens=False)
         return [Encoding(encoding.ids, encoding.tokens, encoding.offsets) for encoding in encodings]
 
     def encode_ids(self, texts: Sequence[str]) -> tuple[np.ndarray, np.ndarray]:
-        """Cuts many texts into ids alone, for corpora: one array for all texts, without offsets.
+        """Cuts many texts into ids alone, for corpora: one array for all texts, without offsets, several times faster.
+
+        Nothing in BERT's rules looks beyond a space, so what stands between two spaces is encoded once and remembered.
 
         Returns:
             int32 (total,): the ids of all texts, one text after the other.
             int64 (texts,): how many ids belong to each text.
         """
-        encodings = self._tokenizer.encode_batch_fast([encodable(text) for text in texts], add_special_tokens=False)
-        counts = np.fromiter((len(encoding) for encoding in encodings), np.int64, len(encodings))
-        token_ids = np.empty(counts.sum(), np.int32)
-        start = 0
-        for encoding, count in zip(encodings, counts.tolist(), strict=True):
-            token_ids[start : start + count] = encoding.ids
-            start += count
-        return token_ids, counts
+        words = [encodable(text).split(" ") for text in texts]
+        known = self._remembered(itertools.chain.from_iterable(words))
+        token_ids, counts = [], np.empty(len(texts), np.int64)
+        for index, text_words in enumerate(words):
+            start = len(token_ids)
+            token_ids.extend(itertools.chain.from_iterable(map(known.__getitem__, text_words)))
+            counts[index] = len(token_ids) - start
+        return np.array(token_ids, np.int32), counts
+
+    def _remembered(self, words: Iterable[str]) -> dict[str, list[int]]:
+        """Returns the ids of at least these words."""
+        if self._remembered_characters > MAX_REMEMBERED_CHARACTERS:
+            self._word_ids, self._remembered_characters = {}, 0
+        missing = list(set(words).difference(self._word_ids))
+        encodings = self.backend.encode_batch_fast(missing, add_special_tokens=False)
+        self._word_ids.update((word, encoding.ids) for word, encoding in zip(missing, encodings, strict=True))
+        self._remembered_characters += sum(map(len, missing))
+        return self._word_ids
 
 
 def word_splitter(model: models.Model, lowercase: bool, strip_accents: bool | None, split_chinese: bool) -> Tokenizer:

@@ -4,12 +4,13 @@ import keras
 from keras import ops
 
 from electra_keras.errors import ConfigError
-from electra_keras.modeling.initializers import TruncatedNormal, derive_seed
+from electra_keras.modeling.initializers import SeededNormal, derive_seed
 
 LAYER_NORM_EPSILON = 1e-12
 NUM_SEGMENTS = 2
 
 
+@keras.saving.register_keras_serializable(package="electra_keras")
 class Embeddings(keras.layers.Layer):
     """Token vectors of the embedding size, normalised; both encoders may share one such layer.
 
@@ -49,7 +50,7 @@ class Embeddings(keras.layers.Layer):
     def _initializer(self, name):
         if self.initialization == "zeros":
             return keras.initializers.Zeros()
-        return TruncatedNormal(0.02, derive_seed(self.seed, name))
+        return SeededNormal(0.02, derive_seed(self.seed, name))
 
     def build(self, *shapes):
         """Makes the weights, which depend on no input's shape."""

@@ -7,6 +7,7 @@ from electra_keras.modeling.kernels.activation import gelu
 from electra_keras.modeling.transformer import dense, layer_norm
 
 
+@keras.saving.register_keras_serializable(package="electra_keras")
 class MaskedLMHead(keras.layers.Layer):
     """Turns the encoder's vectors into the space of the word embeddings; their product with these gives the logits.
 
@@ -44,6 +45,7 @@ class MaskedLMHead(keras.layers.Layer):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
+@keras.saving.register_keras_serializable(package="electra_keras")
 class OutputBias(keras.layers.Layer):
     """Adds one number per vocabulary entry to the logits; starts at zero."""
 
@@ -60,6 +62,7 @@ class OutputBias(keras.layers.Layer):
         return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
 
 
+@keras.saving.register_keras_serializable(package="electra_keras")
 class DetectionHead(keras.layers.Layer):
     """Scores every token: the logit of having been replaced.
 

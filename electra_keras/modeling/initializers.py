@@ -31,8 +31,11 @@ def derive_seed(seed: int, *names: str) -> int:
     return int(sequence.generate_state(1)[0] >> 1)
 
 
-class TruncatedNormal(keras.initializers.Initializer):
+@keras.saving.register_keras_serializable(package="electra_keras")
+class SeededNormal(keras.initializers.Initializer):
     """Normal numbers with mean 0, redrawn beyond two standard deviations; equal on every backend.
+
+    Not called TruncatedNormal: Keras would find its own class under that name when a layer is made from its configuration.
 
     Args:
         stddev: standard deviation before truncation; "fan_in" is 1/sqrt(first dimension), which keeps a matrix product's scale.
@@ -64,11 +67,11 @@ def truncated_normal(shape: tuple[int, ...], seed: int) -> np.ndarray:
     return values
 
 
-def matrix_initializer(initialization: str, seed: int) -> TruncatedNormal:
+def matrix_initializer(initialization: str, seed: int) -> SeededNormal:
     """Returns the initializer of a dense layer's matrix.
 
     Args:
         initialization: "truncated_normal" (standard deviation 0.02, as in the paper) or "fan_in" (1/sqrt(inputs)).
         seed: int in [0, 2**31).
     """
-    return TruncatedNormal("fan_in" if initialization == "fan_in" else 0.02, seed)
+    return SeededNormal("fan_in" if initialization == "fan_in" else 0.02, seed)

@@ -9,6 +9,7 @@ import keras
 from keras import ops
 
 
+@keras.saving.register_keras_serializable(package="electra_keras")
 class FlattenTokens(keras.layers.Layer):
     """Turns (batch, length, features) into (batch * length, features)."""
 
@@ -21,6 +22,7 @@ class FlattenTokens(keras.layers.Layer):
         return keras.KerasTensor((None, inputs.shape[-1]), dtype=inputs.dtype)
 
 
+@keras.saving.register_keras_serializable(package="electra_keras")
 class RestoreTokens(keras.layers.Layer):
     """Turns the stream (batch * length, features) back into (batch, length, features)."""
 
@@ -38,6 +40,7 @@ class RestoreTokens(keras.layers.Layer):
         return keras.KerasTensor((*reference.shape[:2], inputs.shape[-1]), dtype=inputs.dtype)
 
 
+@keras.saving.register_keras_serializable(package="electra_keras")
 class GatherTokens(keras.layers.Layer):
     """Picks tokens out of the stream by their position in their example.
 

@@ -9,6 +9,7 @@ from electra_keras.modeling.kernels.activation import gelu
 from electra_keras.modeling.kernels.attention import attend, attend_portable
 
 
+@keras.saving.register_keras_serializable(package="electra_keras")
 class SelfAttention(keras.layers.Layer):
     """Multi-head self-attention with its output projection.
 
@@ -68,6 +69,7 @@ class SelfAttention(keras.layers.Layer):
         return {**super().get_config(), **{name: getattr(self, name) for name in names}}
 
 
+@keras.saving.register_keras_serializable(package="electra_keras")
 class TransformerBlock(keras.layers.Layer):
     """Attention and feed-forward, each followed by dropout, the residual and a LayerNorm.
 

@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from electra_keras.config import MaskingRates
-from electra_keras.data.dataset import training_batches, validation_batches
+from electra_keras.data.dataset import num_validation_batches, training_batches, validation_batches
 
 pytestmark = pytest.mark.backend
 
@@ -22,8 +22,8 @@ class Examples:
         return np.full((len(indices), 2), 8, np.int32)
 
 
-class CountTokens(keras.layers.Layer):
-    """Predicts the same for every masked position, and keeps the batches' row sums for the test."""
+class SumTokens(keras.layers.Layer):
+    """Predicts the same at every masked position, and sums the token ids that pass, so that a test sees which batches did."""
 
     def build(self, input_shape):
         self.logits = self.add_weight(shape=(10,), initializer="zeros")
@@ -38,7 +38,7 @@ class CountTokens(keras.layers.Layer):
 def make_model():
     inputs = {name: keras.Input((8,), dtype="int32", name=name) for name in ("token_ids", "segment_ids", "padding_mask")}
     inputs["mask_positions"] = keras.Input((2,), dtype="int32", name="mask_positions")
-    model = keras.Model(inputs, CountTokens(name="count")(inputs))
+    model = keras.Model(inputs, SumTokens(name="count")(inputs))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, weighted_metrics=["sparse_categorical_accuracy"])
     return model
@@ -59,6 +59,7 @@ def test_fit_and_evaluate_take_the_data_sets_as_they_are():
     model.fit(training, steps_per_epoch=3, epochs=2, verbose=0)
     assert float(model.get_layer("count").total) == expected
 
-    figures = [model.evaluate(validation, verbose=0, return_dict=True) for _ in range(2)]
+    steps = num_validation_batches(Examples(), batch_size=4, num_examples=10)
+    figures = [model.evaluate(validation, steps=steps, verbose=0, return_dict=True) for _ in range(2)]
     assert figures[0] == figures[1]
     assert np.isfinite(figures[0]["loss"])

@@ -1,8 +1,10 @@
+import math
+
 import numpy as np
 import pytest
 from scipy import stats
 
-from electra_keras.data.hashing import hash_counters, uniform
+from electra_keras.data.hashing import hash_counters, shuffle_places, uniform
 
 
 def test_one_counter_gives_the_published_first_output_of_splitmix64():
@@ -46,3 +48,58 @@ def test_every_input_bit_flips_every_output_bit_half_the_time():
         flipped = before ^ hash_counters(0, counters ^ np.uint64(1 << bit))
         shares = (flipped[:, None] >> np.arange(64, dtype=np.uint64) & np.uint64(1)).mean(axis=0)
         assert abs(shares - 0.5).max() < 6 * 0.5 / np.sqrt(len(counters))
+
+
+def permutation(size, key):
+    return shuffle_places(np.arange(size), size, np.full(size, hash_counters(key)))
+
+
+@pytest.mark.parametrize("size", [*range(1, 40), 100, 1009, 65536, 65537])
+def test_shuffled_places_are_a_permutation(size):
+    assert np.array_equal(np.sort(permutation(size, 5)), np.arange(size))
+
+
+def test_shuffling_leaves_its_input_alone_and_takes_each_place_by_itself():
+    places = np.array([3, 3, 7, 0])
+    keys = hash_counters(np.array([1, 2, 1, 1]))
+    shuffled = shuffle_places(places, 11, keys)
+    assert places.tolist() == [3, 3, 7, 0]
+    assert shuffled.tolist() == [permutation(11, 1)[3], permutation(11, 2)[3], permutation(11, 1)[7], permutation(11, 1)[0]]
+
+
+@pytest.mark.parametrize("size", [3, 4, 5])
+def test_all_permutations_are_equally_likely(size):
+    keys = hash_counters(np.arange(100 * math.factorial(size)))
+    images = np.stack([shuffle_places(np.full(len(keys), place), size, keys) for place in range(size)], axis=1)
+    _, counts = np.unique(images, axis=0, return_counts=True)
+    assert len(counts) == math.factorial(size)
+    assert stats.chisquare(counts).pvalue > 0.001
+
+
+@pytest.mark.parametrize("size", [5, 7, 10, 12, 30])
+def test_all_pairs_of_places_are_equally_likely(size):
+    keys = hash_counters(np.arange(200 * size * size))
+    first, last = (shuffle_places(np.full(len(keys), place), size, keys) for place in (0, size - 1))
+    counts = np.bincount(first * size + last, minlength=size * size)
+    assert np.count_nonzero(counts) == size * (size - 1)
+    assert stats.chisquare(counts[counts > 0]).pvalue > 0.001
+
+
+def test_neighbours_part_at_every_distance_equally():
+    keys = hash_counters(np.arange(100_000))
+    first, second = (shuffle_places(np.full(len(keys), place), 1000, keys) for place in (0, 1))
+    assert stats.chisquare(np.bincount(first, minlength=1000)).pvalue > 0.001
+    assert stats.chisquare(np.bincount((second - first) % 1000, minlength=1000)[1:]).pvalue > 0.001
+
+
+def test_permutations_have_as_many_fixed_points_as_random_ones():
+    fixed = [int((permutation(300, key) == np.arange(300)).sum()) for key in range(600)]
+    # Poisson with mean 1: standard error of the mean 0.041.
+    assert abs(np.mean(fixed) - 1) < 0.15
+
+
+def test_huge_ranges_cost_no_more():
+    size = 10**15
+    shuffled = shuffle_places(np.arange(1000), size, np.full(1000, hash_counters(1)))
+    assert len(set(shuffled.tolist())) == 1000
+    assert stats.kstest(shuffled / size, "uniform").pvalue > 0.001

@@ -1,3 +1,4 @@
+import itertools
 import random
 
 import pytest
@@ -38,7 +39,7 @@ def test_windows_are_full_overlap_enough_and_are_as_few_as_possible():
         windows = split_windows(num_tokens, window, overlap)
         for part in windows:
             assert part.stop - part.start == min(window, num_tokens)
-        for left, right in zip(windows, windows[1:], strict=False):
+        for left, right in itertools.pairwise(windows):
             assert left.stop - right.start >= overlap
         if num_tokens > window:
             fewest = next(count for count in range(2, num_tokens + 2) if count * window - (count - 1) * overlap >= num_tokens)

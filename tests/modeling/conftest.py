@@ -85,7 +85,7 @@ def _gradients(loss, variables):
                 with keras.StatelessScope(list(zip(variables, values, strict=True))):
                     return loss()
 
-            found = jax.grad(loss_at)([variable.value for variable in variables])
+            found = jax.jit(jax.grad(loss_at))([variable.value for variable in variables])
         case "tensorflow":
             import tensorflow as tf
 

@@ -13,7 +13,7 @@ VOCAB_SIZE = 10
 @pytest.fixture
 def pair_with(config_with):
     def build(sharing):
-        config = config_with(embedding_sharing=sharing)
+        config = config_with(embedding_sharing=sharing, num_layers=1)
         embeddings = build_embeddings(config, VOCAB_SIZE)
         models = {
             "generator": build_generator(config, VOCAB_SIZE, embeddings=embeddings),

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from electra_keras.modeling.initializers import TruncatedNormal, derive_seed, matrix_initializer, truncated_normal
+from electra_keras.modeling.initializers import SeededNormal, derive_seed, matrix_initializer, truncated_normal
 
 pytestmark = pytest.mark.backend
 
@@ -33,11 +33,11 @@ def test_scale_is_the_papers_or_follows_the_inputs():
 
 def test_values_are_the_same_on_every_backend():
     # Fixed numbers, so that the three backends' runs of this test compare with one another.
-    values = keras.ops.convert_to_numpy(TruncatedNormal(0.02, seed=3)((4, 3), dtype="float32"))
+    values = keras.ops.convert_to_numpy(SeededNormal(0.02, seed=3)((4, 3), dtype="float32"))
     np.testing.assert_allclose(values[0], [-0.0301503055, 0.0028552514, -0.0102537340], rtol=1e-6)
 
 
 def test_round_trip_through_the_configuration():
-    initializer = TruncatedNormal("fan_in", seed=8)
-    again = TruncatedNormal.from_config(initializer.get_config())
+    initializer = SeededNormal("fan_in", seed=8)
+    again = SeededNormal.from_config(initializer.get_config())
     np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(one((6, 2))) for one in (initializer, again)))

@@ -192,3 +192,15 @@ def test_layers_come_back_from_their_configuration(config_with):
     generator, discriminator = build_pair(config_with(dropout=0.1, attention_dropout=0.2, initialization="fan_in"))
     for layer in (*generator.layers, *discriminator.layers):
         assert type(layer).from_config(layer.get_config()).get_config() == layer.get_config()
+
+
+@pytest.mark.parametrize("sharing", SHARINGS)
+def test_models_come_back_from_their_configuration(config_with, sharing, batch, token_inputs):
+    inputs = {"generator": batch, "discriminator": token_inputs}
+    for model in build_pair(config_with(embedding_sharing=sharing, dropout=0.1)):
+        again = keras.Model.from_config(model.get_config())
+        assert again.count_params() == model.count_params()
+        perturb(model)
+        again.set_weights(model.get_weights())
+        values = inputs[model.name]
+        np.testing.assert_allclose(numpy_of(again(values)), numpy_of(model(values)), atol=1e-6)

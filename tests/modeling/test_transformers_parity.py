@@ -30,8 +30,9 @@ def random_witness(architecture, config, shape):
     ).eval()
     generator = torch.Generator().manual_seed(0)
     with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.copy_(torch.randn(parameter.shape, generator=generator) * 0.4)
+        for name, parameter in model.named_parameters():
+            scale_of_norm = 1.0 if name.endswith("LayerNorm.weight") else 0.0
+            parameter.copy_(scale_of_norm + 0.6 * torch.randn(parameter.shape, generator=generator))
     return model
 
 
@@ -88,7 +89,7 @@ def test_discriminator_logits(config_with, changes, batch, token_inputs):
     discriminator = build_discriminator(config, VOCAB_SIZE)
     load_named_weights({"discriminator": discriminator}, our_arrays(witness, "discriminator", config.num_layers))
     expected = witness_logits(witness, batch)
-    assert expected.std() > 0.1
+    assert expected.std() > 0.05
     real = batch["padding_mask"] == 1
     logits = keras.ops.convert_to_numpy(discriminator(token_inputs))
     np.testing.assert_allclose(logits[real], expected[real], atol=1e-5)
@@ -101,7 +102,7 @@ def test_generator_logits(config_with, changes, batch):
     generator = build_generator(config, VOCAB_SIZE)
     load_named_weights({"generator": generator}, our_arrays(witness, "generator", config.num_layers))
     expected = np.take_along_axis(witness_logits(witness, batch), batch["mask_positions"][:, :, None], axis=1)
-    assert expected.std() > 0.1
+    assert expected.std() > 0.05
     np.testing.assert_allclose(keras.ops.convert_to_numpy(generator(batch)), expected, atol=1e-5)
 
 
@@ -116,7 +117,7 @@ def test_discriminator_gradients(config, batch, token_inputs, gradients):
     discriminator = build_discriminator(config, VOCAB_SIZE)
     load_named_weights({"discriminator": discriminator}, our_arrays(witness, "discriminator", config.num_layers))
     weights = named_weights({"discriminator": discriminator})
-    mask = batch["padding_mask"].astype(np.float32)
+    mask = keras.ops.convert_to_tensor(batch["padding_mask"].astype(np.float32))
     found = gradients(lambda: keras.ops.sum(keras.ops.sin(discriminator(token_inputs)) * mask), list(weights.values()))
     for name, gradient in zip(weights, found, strict=True):
         scale = max(1.0, np.abs(expected[name]).max())

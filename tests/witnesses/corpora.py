@@ -1,0 +1,16 @@
+"""A small made-up corpus on disk."""
+
+import numpy as np
+
+WORDS = "the a red old small tree house river bird stone sings grows falls waits shines near over under with and slowly today".split()
+
+
+def write_corpus(path, documents=60, seed=0):
+    """Writes documents of a few random sentences, a blank line between them; returns the path as text."""
+    rng = np.random.default_rng(seed)
+    texts = []
+    for _ in range(documents):
+        lines = [" ".join(rng.choice(WORDS, rng.integers(6, 12))) + "." for _ in range(rng.integers(3, 7))]
+        texts.append("\n".join(lines))
+    path.write_text("\n\n".join(texts) + "\n", encoding="utf-8")
+    return str(path)
