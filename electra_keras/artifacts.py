@@ -220,7 +220,7 @@ class RunDirectory:
             path = self.path / WEIGHTS
             if not self.weights_are_whole():
                 raise RunError(
-                    f"{path} is missing or damaged. Resume the run to write it again: `electra-keras pretrain --run_dir {self.path} --resume`."
+                    f"{path} is missing or damaged. Resume the run to write it again (`electra-keras pretrain ... --resume true`)."
                 )
             return load_arrays(path)
         checkpoint = self.newest_checkpoint()

@@ -150,8 +150,8 @@ class ModelConfig(Section):
     attention_dropout: float = option(0.1, "chance of zeroing an attention weight in training", minimum=0, below=1)
     embedding_sharing: Literal["shared", "disentangled", "none"] = option(
         "shared",
-        "shared: one set of embeddings for both; disentangled: the discriminator adds its own difference and sends no gradient into the shared ones; "
-        "none: each its own",
+        "shared: one set of embeddings for both; none: each its own; disentangled: the discriminator adds a difference of its own "
+        "and sends no gradient into the shared ones",
     )
     initialization: Literal["truncated_normal", "fan_in"] = option(
         "truncated_normal", "truncated_normal: standard deviation 0.02 as in the paper; fan_in: matrices scaled by 1/sqrt(inputs)"
@@ -241,7 +241,8 @@ class TrainingConfig(Section):
         super().__post_init__()
         if self.batch_size % self.gradient_accumulation_steps:
             raise ConfigError(
-                f"batch_size {self.batch_size} is not divisible by gradient_accumulation_steps {self.gradient_accumulation_steps}; choose a divisor."
+                f"batch_size {self.batch_size} is not divisible by gradient_accumulation_steps "
+                f"{self.gradient_accumulation_steps}; choose a divisor."
             )
 
 

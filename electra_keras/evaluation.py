@@ -78,7 +78,8 @@ def _measure(measurer: Measurer, data: PreparedData, config: Config) -> dict[str
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
     labels, logits = [], []
-    for x, y, sample_weight in held_out_batches(split, data.tokenizer, config, split.num_examples):
+    batches, _ = held_out_batches(split, data.tokenizer, config, split.num_examples)
+    for x, y, sample_weight in batches:
         outputs = measurer.predict_on_batch({"x": x, "y": y, "sample_weight": sample_weight})
         for totals, values in ((sums, outputs["sums"]), (counts, outputs["counts"])):
             for name, value in values.items():

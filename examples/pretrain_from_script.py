@@ -1,6 +1,6 @@
 """Pre-trains a tiny ELECTRA on a text file with plain Keras: build, compile, fit.
 
-    python examples/pretrain_from_script.py my_text.txt
+python examples/pretrain_from_script.py my_text.txt
 """
 
 import sys
@@ -29,8 +29,8 @@ def main(text_file: str, data_dir: str = "runs/from_script_data", num_steps: int
     model.compile(optimizer=build_optimizer(config.optimizer, models, num_steps))
 
     train = training_batches(data.split("train"), data.tokenizer, batch_size=16, rates=config.masking.train, seed=0)
-    held_out = held_out_batches(data.split("validation"), data.tokenizer, config, num_examples=128)
-    return model.fit(train, steps_per_epoch=num_steps, epochs=1, validation_data=held_out).history
+    held_out, held_out_steps = held_out_batches(data.split("validation"), data.tokenizer, config, num_examples=128)
+    return model.fit(train, steps_per_epoch=num_steps, shuffle=False, validation_data=held_out, validation_steps=held_out_steps).history
 
 
 if __name__ == "__main__":

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from electra_keras.config import MaskingRates
+from electra_keras.config import Config, MaskingRates
 from electra_keras.data.examples import ExampleSource, evenly_spread
 from electra_keras.data.hashing import hash_counters, shuffle_places
 from electra_keras.data.masking import Batch, mask_batch
@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 # First counter of the draw that seeds an epoch's order; masking uses 1 and 2.
 _ORDER_DRAW = 3
+# Masks and replacements of held-out text are the same in every run, whatever its own seed.
+VALIDATION_SEED = 2020
 # A batch takes a millisecond or two, so little is needed to stay ahead of the training step.
 _PREFETCH_THREADS = 1
 _PREFETCH_BATCHES = 4
@@ -135,6 +137,24 @@ def validation_batches(
 
     num_batches = num_validation_batches(split, batch_size=batch_size, num_examples=num_examples)
     return _prefetched(grain.MapDataset.range(num_batches).map(batch_at))
+
+
+def held_out_batches(
+    split: ExampleSource, tokenizer: "WordPieceTokenizer", config: Config, num_examples: int
+) -> tuple["grain.IterDataset", int]:
+    """Returns the batches that training validates on and `evaluate` measures on, and their number for `validation_steps`.
+
+    Args:
+        split: the examples.
+        tokenizer: gives the special ids.
+        config: masking.validation, and training's micro-batch size.
+        num_examples: examples read, at most.
+    """
+    batch_size = config.training.batch_size // config.training.gradient_accumulation_steps
+    batches = validation_batches(
+        split, tokenizer, batch_size=batch_size, rates=config.masking.validation, seed=VALIDATION_SEED, num_examples=num_examples
+    )
+    return batches, num_validation_batches(split, batch_size=batch_size, num_examples=num_examples)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -79,6 +79,11 @@ def _below(limit: int, keys: np.ndarray, half: np.ndarray, turn: int) -> np.ndar
     return (bits % np.uint64(limit)).astype(np.int64)
 
 
+def uniform32(bits: np.ndarray) -> np.ndarray:
+    """Returns float32 in [0, 1), evenly spaced by 2^-24, from 64 random bits each; rounding a float64 could give 1."""
+    return (bits >> np.uint64(40)).astype(np.float32) * np.float32(2.0**-24)
+
+
 def _as_word(counter: int | np.ndarray) -> np.ndarray:
     if isinstance(counter, int):
         return np.uint64(counter & _WORD)

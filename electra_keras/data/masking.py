@@ -11,10 +11,10 @@ that can be masked. As there, [UNK] can be masked, and rounding goes to the even
 import numpy as np
 
 from electra_keras.config import MaskingRates
-from electra_keras.data.hashing import hash_counters, uniform
+from electra_keras.data.hashing import hash_counters, uniform, uniform32
 
-# First counters of the two independent draws.
-_POSITION_DRAW, _KEEP_DRAW = 1, 2
+# First counters of the independent draws; 3 is the order's, in dataset.py.
+_POSITION_DRAW, _KEEP_DRAW, _REPLACEMENT_DRAW = 1, 2, 4
 # The low bits of a position's random key hold the position itself: sorting keys sorts positions, and no two keys are equal.
 _POSITION_BITS = 20
 
@@ -62,8 +62,9 @@ def mask_batch(
         mask_id: id of [MASK].
 
     Returns:
-        x: int32 token_ids, segment_ids and padding_mask (1 = real), each (batch, length), and mask_positions (batch, predictions),
-            ascending, then padded with 0.
+        x: int32 token_ids, segment_ids and padding_mask (1 = real), each (batch, length); int32 mask_positions (batch, predictions),
+            ascending, then padded with 0; float32 sample_uniforms (batch, predictions) in [0, 1), from which the model draws the
+            replacements, so that they too are the same on every backend, by every host and after a resume.
         y: int32 (batch, predictions), the original ids at mask_positions; 0 where padded.
         sample_weight: float32 (batch, predictions), 1 = a prediction, 0 = padding. Mind it before anything is written back to
             mask_positions, or the padding's 0 hits [CLS].
@@ -89,6 +90,7 @@ def mask_batch(
         "segment_ids": (real & (order >= lengths[:, :1])).astype(np.int32),
         "padding_mask": real.astype(np.int32),
         "mask_positions": positions.astype(np.int32),
+        "sample_uniforms": uniform32(hash_counters(_REPLACEMENT_DRAW, *row_counters, positions)),
     }
     return x, originals.astype(np.int32), predicted.astype(np.float32)
 

@@ -233,8 +233,8 @@ def _check_sizes(splits: dict[str, Any], config: Config) -> None:
     documents = train["documents"] + validation["documents"]
     if train["num_examples"] < config.training.batch_size:
         raise CorpusError(
-            f"The corpus is smaller than one batch: its {train['documents']:,} training documents make "
-            f"{train['num_examples']:,} examples of {config.packing.sequence_length} tokens, training.batch_size is {config.training.batch_size:,}. "
+            f"The corpus is smaller than one batch: its {train['documents']:,} training documents make {train['num_examples']:,} examples "
+            f"of {config.packing.sequence_length} tokens, and training.batch_size is {config.training.batch_size:,}. "
             "Give more text, or lower training.batch_size or packing.sequence_length."
         )
     if not validation["num_examples"]:

@@ -128,7 +128,7 @@ def _blocks(lines: Iterable[str]) -> Iterator[list[str]]:
 def _items(block: list[str]) -> Iterator[list[str]]:
     """Yields a block's paragraphs: its lines, cut where a list's item begins and where the indentation changes.
 
-    The continuation lines of "x: text" and of bullets may be indented further than the first.
+    The continuation lines of "x: text" and of bullets are indented further than the first, other lines all alike.
     """
     item, depth, hanging = [], -1, False
     for line in block:
@@ -138,7 +138,8 @@ def _items(block: list[str]) -> Iterator[list[str]]:
             item, depth, hanging = [], -1, False
             continue
         start = BULLET.match(line) or FIELD.match(line) or NAMED_TEXT.match(line)
-        if start or not item or indent < depth or (indent > depth and not hanging):
+        continues = item and (indent > depth if hanging else indent == depth)
+        if start or not continues:
             yield item
             item, depth, hanging = [], indent, bool(start)
         item.append(line[start.end() :] if start else line)

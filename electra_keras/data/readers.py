@@ -99,14 +99,14 @@ def _nothing_found(pattern: str) -> str:
 
 def _read_text(path: pathlib.Path, text_field: str) -> Iterator[Document]:
     def paragraphs():
-        for _, line in _lines(path):
+        for _, line in _lines(path, MAX_LINE_CHARACTERS):
             yield None if not line or line.isspace() else line
 
     return join_paragraphs(paragraphs(), os.fspath(path))
 
 
 def _read_json_lines(path: pathlib.Path, text_field: str) -> Iterator[Document]:
-    for number, line in _lines(path, longest=None):
+    for number, line in _lines(path, None):
         if not line or line.isspace():
             continue
         try:
@@ -152,8 +152,8 @@ def _seekable(path: pathlib.Path) -> IO[bytes]:
     return unpacked
 
 
-def _lines(path: pathlib.Path, longest: int | None = MAX_LINE_CHARACTERS) -> Iterator[tuple[int, str]]:
-    """Yields line numbers from 1 and lines without their ends; a line over `longest` comes in parts."""
+def _lines(path: pathlib.Path, longest: int | None) -> Iterator[tuple[int, str]]:
+    """Yields line numbers from 1 and lines without their ends; a line over `longest` characters comes in parts."""
     pending, number = "", 1
     for text in _decoded(path):
         *whole, pending = (pending + text).split("\n")
@@ -171,11 +171,8 @@ def _lines(path: pathlib.Path, longest: int | None = MAX_LINE_CHARACTERS) -> Ite
 def _decoded(path: pathlib.Path) -> Iterator[str]:
     """Yields the text of a file in parts, line ends as \\n, and raises CorpusError at the first byte that is no text."""
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder("utf-8")(), translate=True)
-    position, line = 0, 1
+    position, line, first = 0, 1, True
     for block in itertools.chain(_blocks(path), [b""]):
-        if position == 0 and block.startswith(codecs.BOM_UTF8):
-            block = block.removeprefix(codecs.BOM_UTF8)
-            position = len(codecs.BOM_UTF8)
         if (zero := block.find(0)) >= 0:
             raise CorpusError(f"{path} is binary: byte {position + zero} is zero. Give plain text in UTF-8.")
         try:
@@ -189,7 +186,9 @@ def _decoded(path: pathlib.Path) -> Iterator[str]:
             ) from error
         position += len(block)
         line += block.count(b"\n")
-        yield text
+        if text:
+            yield text.removeprefix("\ufeff") if first else text
+            first = False
 
 
 def _blocks(path: pathlib.Path) -> Iterator[bytes]:

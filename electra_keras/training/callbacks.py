@@ -23,9 +23,8 @@ from electra_keras.training.state import state_arrays, weight_arrays
 class Clock:
     """Seconds of training since the last report, without what validation and checkpoints take; it survives a resume."""
 
-    def __init__(self):
-        self.seconds = 0.0
-        self._started = time.perf_counter()
+    def __init__(self, seconds: float = 0.0):
+        self.reset(seconds)
 
     def read(self) -> float:
         """Returns the seconds since the last reset, pauses left out."""
@@ -124,15 +123,15 @@ class MetricsLog(StepCallback):
 class Validation(StepCallback):
     """Measures the held-out examples, always with the same masks and the same random numbers."""
 
-    def __init__(self, session: Session, every: int, batches: Iterable):
+    def __init__(self, session: Session, every: int, batches: Iterable, num_batches: int):
         super().__init__(session, every)
-        self.batches = batches
+        self.batches, self.num_batches = batches, num_batches
 
     def act(self, step: int) -> None:
         """Evaluates; the training metrics of the running report are put back afterwards."""
         self.session.clock.pause()
         running = [(variable, np.array(keras.ops.convert_to_numpy(variable.value))) for variable in self.model.metrics_variables]
-        self.model.evaluate(self.batches, verbose=0)
+        self.model.evaluate(self.batches, steps=self.num_batches, verbose=0)
         results = as_floats(self.model.test_results())
         for variable, value in running:
             variable.assign(value)
@@ -175,5 +174,6 @@ def raise_if_diverged(model: ElectraPretrainer, run: RunDirectory, step: int) ->
     last_good = f"the last good checkpoint is {checkpoints[-1].folder}" if checkpoints else "there is no checkpoint yet"
     raise TrainingDiverged(
         f"The loss or its gradient became NaN or infinite at step {bad_step}; {last_good}. "
-        "Try a lower optimizer.learning_rate (or muon_learning_rate), more optimizer.warmup_steps, or training.precision float32, in a new run directory."
+        "Try a lower optimizer.learning_rate (or muon_learning_rate), more optimizer.warmup_steps, or training.precision float32, "
+        "in a new run directory."
     )

@@ -133,7 +133,7 @@ def enter_run(run: RunDirectory, config: Config, model: ElectraPretrainer, data:
         return 0
     if run.tokenizer().fingerprint != data.tokenizer.fingerprint:
         raise RunError(
-            f"The corpus was prepared anew with another vocabulary than {run.path} was started with. Restore the corpus, or start a new run."
+            f"The corpus now has another vocabulary than {run.path} was started with. Restore it, or start a new run."
         )
     checkpoint = run.newest_checkpoint(report)
     run.reopen(config)
@@ -165,9 +165,9 @@ def train(run: RunDirectory, config: Config, model: ElectraPretrainer, data: Pre
     held_out = held_out_batches(data.split("validation"), data.tokenizer, config, training.validation_examples)
     callbacks = [
         MetricsLog(session, training.log_every_steps),
-        Validation(session, training.validate_every_steps, held_out),
+        Validation(session, training.validate_every_steps, *held_out),
         Checkpoints(session, training.checkpoint_every_steps, training.keep_checkpoints, interrupts),
     ]
     with interrupts.listening(), progress.running():
         session.clock.go_on()
-        model.fit(batches, steps_per_epoch=training.num_steps - start_step, epochs=1, callbacks=callbacks, verbose=0)
+        model.fit(batches, steps_per_epoch=training.num_steps - start_step, epochs=1, shuffle=False, callbacks=callbacks, verbose=0)

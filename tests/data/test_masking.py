@@ -56,9 +56,22 @@ def test_shapes_and_dtypes():
         "segment_ids": ((3, 32), "int32"),
         "padding_mask": ((3, 32), "int32"),
         "mask_positions": ((3, 4), "int32"),
+        "sample_uniforms": ((3, 4), "float32"),
     }
     assert (y.shape, y.dtype.name) == ((3, 4), "int32")
     assert (sample_weight.shape, sample_weight.dtype.name) == ((3, 4), "float32")
+
+
+def test_the_replacements_random_numbers_are_uniform_and_the_examples_own():
+    examples = make_examples(2_000)
+    (x, _, sample_weight), (again, _, _) = mask(*examples), mask(*examples)
+    uniforms = x["sample_uniforms"][sample_weight > 0]
+    assert 0 <= uniforms.min() < uniforms.max() < 1
+    assert stats.kstest(uniforms, "uniform").pvalue > 1e-3
+    np.testing.assert_array_equal(x["sample_uniforms"], again["sample_uniforms"])
+    # Which tokens are kept is another draw from the same counters; it must say nothing about the replacement.
+    kept = (x["token_ids"][np.arange(2_000)[:, None], x["mask_positions"]] != MASK)[sample_weight > 0]
+    assert abs(np.corrcoef(kept, uniforms)[0, 1]) < 0.05
 
 
 def test_segments_and_padding_of_a_written_out_example():

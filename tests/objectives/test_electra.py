@@ -132,7 +132,9 @@ def test_no_gradient_passes_through_the_sample():
     before = randomized(model)
     data = random_batch()
     model.fit(*data[:2], sample_weight=data[2], batch_size=4, verbose=0)
-    moved = {name: np.abs(before[name] - ops.convert_to_numpy(variable.value)).max() for name, variable in named_weights(model.models).items()}
+    moved = {
+        name: np.abs(before[name] - ops.convert_to_numpy(variable.value)).max() for name, variable in named_weights(model.models).items()
+    }
     assert all(change == 0 for name, change in moved.items() if name.startswith("generator/"))
     assert any(change > 0 for name, change in moved.items() if name.startswith("discriminator/"))
 

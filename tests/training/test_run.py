@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+import types
 
 import keras
 import numpy as np
@@ -43,21 +44,27 @@ class Crash(Exception):
 
 
 @pytest.fixture
-def crash_after(monkeypatch):
-    """Makes the process fail in the middle of step n, as a kill would: nothing gets the chance to clean up."""
+def crash(monkeypatch):
+    """Makes the process fail in step `crash.at`, as a kill would: nothing gets the chance to clean up."""
+    settings = types.SimpleNamespace(at=None)
+    original = callbacks.MetricsLog.on_train_batch_end
 
-    def arrange(step_to_crash_at):
-        original = callbacks.MetricsLog.on_train_batch_end
+    def on_train_batch_end(self, batch, logs=None):
+        if self.session.start_step + batch + 1 == settings.at:
+            raise Crash
+        original(self, batch, logs)
 
-        def on_train_batch_end(self, batch, logs=None):
-            if self.session.start_step + batch + 1 == step_to_crash_at:
-                raise Crash
-            original(self, batch, logs)
+    monkeypatch.setattr(callbacks.MetricsLog, "on_train_batch_end", on_train_batch_end)
+    return settings
 
-        monkeypatch.setattr(callbacks.MetricsLog, "on_train_batch_end", on_train_batch_end)
-        return monkeypatch
 
-    return arrange
+def run_until(step, crash, config, path, data_dir):
+    """Starts a run that fails in the given step; what comes after does not fail."""
+    crash.at = step
+    with pytest.raises(Crash):
+        pretrain(config, path, data_dir=data_dir, report=lambda line: None)
+    crash.at = None
+    return RunDirectory(path)
 
 
 def test_a_finished_run_has_everything(finished, config):
@@ -75,27 +82,22 @@ def test_a_finished_run_has_everything(finished, config):
     # Updates are counted from 0, so line 2 reports the rate of update 1: warmup 1/10, decay 5/6.
     assert lines[0]["learning_rate"] == pytest.approx(config.optimizer.learning_rate * 0.1 * 5 / 6, rel=1e-5)
     assert [checkpoint.step for checkpoint in run.checkpoints()] == [4, 6]
-    np.testing.assert_array_equal(run.checkpoints()[-1].weights()["embeddings/word/embeddings"], run.final_weights()["embeddings/word/embeddings"])
+    np.testing.assert_array_equal(
+        run.checkpoints()[-1].weights()["embeddings/word/embeddings"], run.final_weights()["embeddings/word/embeddings"]
+    )
 
 
 @pytest.mark.parametrize("step", [1, 4, 5])
-def test_a_killed_run_resumes_to_the_same_end(step, tmp_path, config, data_dir, finished, crash_after):
-    with crash_after(step).context() as _, pytest.raises(Crash):
-        pretrain(config, tmp_path / "run", data_dir=data_dir)
-    crash_after(0)
-    run = pretrain(config, tmp_path / "run", resume=True, data_dir=data_dir)
-    assert_same_end(run, finished)
+def test_a_killed_run_resumes_to_the_same_end(step, tmp_path, config, data_dir, finished, crash):
+    run = run_until(step, crash, config, tmp_path / "run", data_dir)
+    assert_same_end(pretrain(config, run.path, resume=True, data_dir=data_dir), finished)
 
 
-def test_metrics_written_after_the_checkpoint_are_not_doubled(tmp_path, config, data_dir, finished, crash_after):
-    with pytest.raises(Crash):
-        crash_after(6)
-        pretrain(config, tmp_path / "run", data_dir=data_dir)
-    run = RunDirectory(tmp_path / "run")
+def test_metrics_written_after_the_checkpoint_are_not_doubled(tmp_path, config, data_dir, finished, crash):
+    run = run_until(6, crash, config, tmp_path / "run", data_dir)
     run.append_metrics({"step": 5, "generator_loss": 1.0})
     with open(run.path / "metrics.jsonl", "a") as file:
         file.write('{"step": 6, "gener')
-    crash_after(0)
     assert_same_end(pretrain(config, run.path, resume=True, data_dir=data_dir), finished)
 
 
@@ -133,27 +135,21 @@ def test_sigkill_from_outside(tmp_path, config, data_dir, finished):
     assert_same_end(pretrain(config, run.path, resume=True, data_dir=data_dir), finished)
 
 
-def test_a_damaged_checkpoint_is_passed_over(tmp_path, config, data_dir, finished, crash_after):
-    with pytest.raises(Crash):
-        crash_after(5)
-        pretrain(config, tmp_path / "run", data_dir=data_dir)
-    run = RunDirectory(tmp_path / "run")
+def test_a_damaged_checkpoint_is_passed_over(tmp_path, config, data_dir, finished, crash):
+    run = run_until(5, crash, config, tmp_path / "run", data_dir)
     newest = run.checkpoints()[-1]
     content = (newest.folder / "weights.safetensors").read_bytes()
     (newest.folder / "weights.safetensors").write_bytes(content[: len(content) // 2])
-    crash_after(0)
     said = []
     resumed = pretrain(config, run.path, resume=True, data_dir=data_dir, report=said.append)
     assert any("damaged" in line and "Falling back to step 2" in line for line in said)
     assert_same_end(resumed, finished)
 
 
-def test_no_whole_checkpoint_is_an_error(tmp_path, config, data_dir, crash_after):
-    with pytest.raises(Crash):
-        crash_after(3)
-        pretrain(config, tmp_path / "run", data_dir=data_dir)
-    (RunDirectory(tmp_path / "run").checkpoints()[0].folder / "state.safetensors").unlink()
-    with pytest.raises(RunError, match="No checkpoint .* is whole"):
+def test_no_whole_checkpoint_is_an_error(tmp_path, config, data_dir, crash):
+    run = run_until(3, crash, config, tmp_path / "run", data_dir)
+    (run.checkpoints()[0].folder / "state.safetensors").unlink()
+    with pytest.raises(RunError, match=r"No checkpoint .* is whole"):
         pretrain(config, tmp_path / "run", resume=True, data_dir=data_dir)
 
 
@@ -186,7 +182,7 @@ def test_a_finished_run_can_be_extended(tmp_path, config, data_dir):
 
 
 def test_a_run_is_not_overwritten(config, data_dir, finished):
-    with pytest.raises(RunError, match="already holds a run. Add --resume true"):
+    with pytest.raises(RunError, match=r"already holds a run\. Add --resume true"):
         pretrain(config, finished.path, data_dir=data_dir)
 
 
@@ -213,14 +209,11 @@ def test_divergence_stops_with_step_and_checkpoint(tmp_path, config, data_dir):
 
 
 @pytest.mark.parametrize("precision", ["mixed_bfloat16", "mixed_float16"])
-def test_mixed_precision_trains_and_resumes(precision, tmp_path, config, data_dir, crash_after):
+def test_mixed_precision_trains_and_resumes(precision, tmp_path, config, data_dir, crash):
     mixed = changed(config, "training", precision=precision)
     expected = pretrain(mixed, tmp_path / "whole", data_dir=data_dir, report=lambda line: None)
-    with pytest.raises(Crash):
-        crash_after(5)
-        pretrain(mixed, tmp_path / "cut", data_dir=data_dir)
-    crash_after(0)
-    assert_same_end(pretrain(mixed, tmp_path / "cut", resume=True, data_dir=data_dir), expected)
+    run = run_until(5, crash, mixed, tmp_path / "cut", data_dir)
+    assert_same_end(pretrain(mixed, run.path, resume=True, data_dir=data_dir), expected)
     losses = [line["generator_loss"] for line in expected.metrics() if "generator_loss" in line]
     assert np.isfinite(losses).all()
     assert all(array.dtype == np.float32 for array in expected.final_weights().values())

@@ -2,7 +2,8 @@
 
 import numpy as np
 
-WORDS = "the a red old small tree house river bird stone sings grows falls waits shines near over under with and slowly today".split()
+NOUNS = ["tree", "house", "river", "bird", "stone", "cloud", "road", "field"]
+WORDS = [*NOUNS, "the", "a", "red", "old", "small", "sings", "grows", "falls", "waits", "near", "under", "with", "slowly"]
 
 
 def write_corpus(path, documents=60, seed=0):

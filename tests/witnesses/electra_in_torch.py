@@ -73,7 +73,9 @@ def losses(weights, batch, sampled_ids, num_layers, generator_heads, heads):
                 corrupted[row, position] = sampled_ids[row, column]
                 replaced[row, position] = sampled_ids[row, column] != batch["original_ids"][row, column]
     hidden = encode(weights, "discriminator", corrupted, batch["segment_ids"], batch["padding_mask"], num_layers, heads)
-    scores = linear(F.gelu(linear(hidden, weights, "discriminator/detection_head/dense")), weights, "discriminator/detection_head/prediction")
+    scores = linear(
+        F.gelu(linear(hidden, weights, "discriminator/detection_head/dense")), weights, "discriminator/detection_head/prediction"
+    )
     bce = F.binary_cross_entropy_with_logits(scores[..., 0], replaced.double(), reduction="none")
     detection_loss = (bce * batch["padding_mask"]).sum() / batch["padding_mask"].sum()
     return generator_loss, detection_loss
