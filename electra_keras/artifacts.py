@@ -210,8 +210,11 @@ class RunDirectory:
         path = self.path / WEIGHTS
         return path.is_file() and sha256_of(path) == self.description.get("weights_sha256")
 
-    def final_weights(self) -> Arrays:
+    def final_weights(self, report: Callable[[str], None] = print) -> Arrays:
         """Returns the trained weights, or the newest checkpoint's while the run is not finished.
+
+        Args:
+            report: is told when a damaged checkpoint is passed over.
 
         Raises:
             RunError: there are none, or they are damaged.
@@ -223,7 +226,7 @@ class RunDirectory:
                     f"{path} is missing or damaged. Resume the run to write it again (`electra-keras pretrain ... --resume true`)."
                 )
             return load_arrays(path)
-        checkpoint = self.newest_checkpoint()
+        checkpoint = self.newest_checkpoint(report)
         if checkpoint is None:
             raise RunError(f"{self.path} has no checkpoint yet. Wait for the first one, or resume the run.")
         return checkpoint.weights()
@@ -265,7 +268,7 @@ class RunDirectory:
 
 def save_arrays(path: pathlib.Path, arrays: Arrays) -> None:
     """Writes arrays as safetensors, atomically."""
-    contiguous = {name: np.ascontiguousarray(array) for name, array in arrays.items()}
+    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
     with atomic_open(path, "wb") as file:
         file.write(save(contiguous))
 

@@ -82,7 +82,7 @@ BUILTIN_PACKAGES = [
 class CorpusConfig(Section):
     """Which text is read. Files win over a hub data set, which wins over the built-in corpus."""
 
-    files: list[str] = option([], "paths and globs of .txt, .jsonl, .parquet, each also .gz, .xz or .zst")
+    files: list[str] = option([], "paths and globs of .txt, .jsonl, .parquet, each also .gz, .xz or .zst, from the current folder")
     hub: str | None = option(None, "data set on the Hugging Face hub, NAME or NAME:CONFIG")
     hub_split: str = option("train", "split of the hub data set")
     text_field: str = option("text", "field of .jsonl and .parquet rows and of hub data sets that holds the text")
@@ -96,7 +96,7 @@ class CorpusConfig(Section):
 class TokenizerConfig(Section):
     """WordPiece, as in BERT."""
 
-    vocab_file: str | None = option(None, "vocab.txt to load; without one the vocabulary is trained on the corpus")
+    vocab_file: str | None = option(None, "vocab.txt to load, from the current folder; without one the vocabulary is trained on the corpus")
     vocab_size: int = option(30522, "entries to train, special tokens included; unused with vocab_file", minimum=32, maximum=1_000_000)
     lowercase: bool = option(True, "fold case before splitting")
     strip_accents: bool | None = option(None, "remove accents; null follows lowercase, as in BERT")

@@ -36,7 +36,7 @@ def initialize(models: Mapping[str, keras.Model], config: ModelConfig, data: Pre
         for variable in _ending_in(weights, WORD_EMBEDDINGS):
             variable.assign(vectors)
     if config.output_bias_initialization == "unigram":
-        log_probs = unigram_log_probs(train.unigram_counts())
+        log_probs = unigram_log_probs(data.unigram_counts())
         for variable in _ending_in(weights, OUTPUT_BIAS):
             variable.assign(log_probs)
 

@@ -1,0 +1,172 @@
+"""One engine in one process: reads commands from standard input, answers on standard output, one JSON object a line.
+
+The process stays alive between rounds, so that compilation is paid once and rounds of different engines can alternate.
+"""
+
+import dataclasses
+import json
+import os
+import resource
+import sys
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from shapes import SHAPES, Shape, random_batches
+
+OUR_ENGINES = ("jax", "tensorflow", "torch")
+MATMUL_ENGINES = {"matmul_jax": "jax", "matmul_torch": "torch"}
+WARMUP_STEPS = 3
+MATMUL_SIZE = 2_048
+
+# Makes some steps and returns the seconds that one took.
+Run = Callable[[int], float]
+
+
+def main() -> None:
+    """Builds the engine that the first argument describes, warms it up, and answers until standard input ends."""
+    job = json.loads(sys.argv[1])
+    # Libraries print; only the answers may reach the parent.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    run = build(job)
+    started = time.perf_counter()
+    run(WARMUP_STEPS)
+    answer(answers, {"warmup_seconds": time.perf_counter() - started})
+    for line in sys.stdin:
+        answer(answers, {"seconds": run(json.loads(line)["steps"]), "peak_rss": peak_rss()})
+
+
+def answer(stream, value: dict) -> None:
+    """Sends one line."""
+    stream.write(json.dumps(value) + "\n")
+    stream.flush()
+
+
+def peak_rss() -> int:
+    """Returns the process' largest resident memory so far, in bytes; compilation counts."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def build(job: dict) -> Run:
+    """Returns the function that runs an engine.
+
+    Args:
+        job: engine, precision, dropout and the shape's name.
+    """
+    engine, precision = job["engine"], job["precision"]
+    if engine in MATMUL_ENGINES:
+        return matmul_run(MATMUL_ENGINES[engine], precision)
+    shape = SHAPES[job["shape"]].with_dropout(job["dropout"])
+    if engine in OUR_ENGINES:
+        os.environ["KERAS_BACKEND"] = engine
+        return fit_run(shape, precision)
+    from peers import build_step
+
+    return loop_run(build_step(engine, shape, precision), shape)
+
+
+def loop_run(step: Callable, shape: Shape) -> Run:
+    """Returns the runner of a peer's loop, which waits for every step's loss as such loops do."""
+    batches = random_batches(shape)
+
+    def run(steps: int) -> float:
+        started = time.perf_counter()
+        for index in range(steps):
+            loss = step(batches[index % len(batches)])
+        seconds = (time.perf_counter() - started) / steps
+        if not np.isfinite(loss):
+            raise RuntimeError(f"The loss is {loss}.")
+        return seconds
+
+    return run
+
+
+def fit_run(shape: Shape, precision: str) -> Run:
+    """Returns the runner of our training, by `fit` with the model that a training run builds."""
+    import keras
+
+    from electra_keras.config import Config, OptimizerConfig, PackingConfig, TrainingConfig
+    from electra_keras.training.run import build_pretrainer
+
+    batches = random_batches(shape)
+    config = Config(
+        model=shape.model,
+        packing=PackingConfig(sequence_length=shape.sequence_length),
+        optimizer=OptimizerConfig(warmup_steps=100),
+        training=TrainingConfig(num_steps=100_000, batch_size=shape.batch_size, precision=precision),
+    )
+    model = build_pretrainer(config, shape.vocab_size)
+
+    class Stopwatch(keras.callbacks.Callback):
+        """Times from the end of the first step to the end of the last, waiting for the device at both."""
+
+        def on_train_batch_end(self, batch, logs=None):
+            if batch in (0, self.params["steps"] - 1):
+                self.model.sync_state()
+                self.model.num_tokens()
+                self.times.append(time.perf_counter())
+
+    def run(steps: int) -> float:
+        stopwatch = Stopwatch()
+        stopwatch.times = []
+        model.fit(endless(batches), steps_per_epoch=steps + 1, verbose=0, callbacks=[stopwatch])
+        first, last = stopwatch.times
+        if model.watched_steps()[1]:
+            raise RuntimeError("The loss or its gradient is not finite.")
+        return (last - first) / steps
+
+    return run
+
+
+def endless(batches: list) -> Iterator:
+    """Yields the batches round and round, through Grain as a training run does."""
+    import grain
+
+    return grain.MapDataset.range(sys.maxsize // 2).map(lambda index: batches[index % len(batches)]).to_iter_dataset()
+
+
+def matmul_run(library: str, precision: str) -> Run:
+    """Returns the runner of one large square product, the machine's rate: bfloat16 operands for mixed_bfloat16."""
+    values = np.random.default_rng(0).normal(size=(MATMUL_SIZE, MATMUL_SIZE)).astype(np.float32)
+    dtype = "bfloat16" if precision == "mixed_bfloat16" else "float32"
+    multiply = jax_product(values, dtype) if library == "jax" else torch_product(values, dtype)
+
+    def run(steps: int) -> float:
+        started = time.perf_counter()
+        for _ in range(steps):
+            multiply()
+        return (time.perf_counter() - started) / steps
+
+    return run
+
+
+def jax_product(values: np.ndarray, dtype: str) -> Callable[[], None]:
+    """Returns a function that multiplies under JAX and waits."""
+    import jax
+
+    left = jax.numpy.asarray(values, dtype)
+    product = jax.jit(lambda a, b: jax.lax.dot(a, b, preferred_element_type="float32"))
+    return lambda: product(left, left).block_until_ready()
+
+
+def torch_product(values: np.ndarray, dtype: str) -> Callable[[], None]:
+    """Returns a function that multiplies under PyTorch."""
+    import torch
+
+    left = torch.tensor(values, dtype=getattr(torch, dtype))
+    return lambda: torch.mm(left, left)
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What one process measures."""
+
+    engine: str
+    precision: str
+    shape: str
+    dropout: float
+
+
+if __name__ == "__main__":
+    main()
