@@ -1,6 +1,6 @@
 """Times what `make demo` does, in a fresh run directory, and says how well the result detects.
 
-    python benchmarks/demo.py --out benchmarks/results/demo.json [--seeds 0 1 2]
+python benchmarks/demo.py --out benchmarks/results/demo.json [--seeds 0 1 2]
 """
 
 import argparse

@@ -32,7 +32,7 @@ def test_a_run_opens_with_what_it_was_created_with(run):
 
 
 def test_opening_nothing_says_how_to_make_a_run(tmp_path):
-    with pytest.raises(RunError, match="holds no run.*electra-keras pretrain"):
+    with pytest.raises(RunError, match=r"holds no run.*electra-keras pretrain"):
         RunDirectory.open(tmp_path / "nowhere")
 
 

@@ -11,13 +11,13 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from electra_keras.artifacts import RunDirectory
+from electra_keras.artifacts import Arrays, RunDirectory
 from electra_keras.errors import TrainingDiverged
 from electra_keras.training.interrupts import Interrupts
 from electra_keras.training.measures import as_floats
 from electra_keras.training.pretrainer import ElectraPretrainer
 from electra_keras.training.progress import Progress
-from electra_keras.training.state import state_arrays, weight_arrays
+from electra_keras.training.state import restore_metrics, state_arrays, weight_arrays
 
 
 class Clock:
@@ -89,7 +89,22 @@ class StepCallback(keras.callbacks.Callback):
 
 
 class MetricsLog(StepCallback):
-    """Writes a line of training metrics and stops a run that has diverged."""
+    """Writes a line of training metrics and stops a run that has diverged.
+
+    Args:
+        session: what all callbacks share.
+        every: steps between two lines.
+        resumed_state: the state of the checkpoint that the run goes on from, with what its running report had gathered.
+    """
+
+    def __init__(self, session: Session, every: int, resumed_state: Arrays | None):
+        super().__init__(session, every)
+        self.resumed_state = resumed_state
+
+    def on_epoch_begin(self, epoch, logs=None):
+        """Fills in the metrics that `fit` has just reset."""
+        if self.resumed_state is not None:
+            restore_metrics(self.model, self.resumed_state)
 
     def on_train_batch_end(self, batch, logs=None):
         """Moves the progress bar, then reports where a line is due."""
@@ -156,7 +171,7 @@ class Checkpoints(StepCallback):
         """Saves, unless the run has diverged, and stops where it has been asked to."""
         self.session.clock.pause()
         raise_if_diverged(self.model, self.session.run, step)
-        state = {**state_arrays(self.model), "clock/seconds": np.float64(self.session.clock.seconds).reshape(1)}
+        state = {**state_arrays(self.model), "clock/seconds": np.float64(self.session.clock.seconds)}
         self.session.run.save_checkpoint(step, weight_arrays(self.model), state, self.keep)
         if self.interrupts.received is not None:
             self.session.progress.say(f"{self.interrupts.received.name} at step {step}: saved. Go on with --resume true.")

@@ -53,8 +53,6 @@ class ElectraPretrainer(step_mixin(), keras.Model):
         self.tokens = TokenMean("tokens")
         self.step_watch = StepWatch()
         self.detection_quality = DetectionQuality() if objective.detects else None
-        # Seconds that the running report had taken when the checkpoint was saved that this model was restored from.
-        self.report_seconds = 0.0
         self.built = True
 
     def call(self, inputs: dict[str, Tensor], training: bool = False) -> Tensor:

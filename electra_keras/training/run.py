@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 import keras
 
-from electra_keras.artifacts import CONFIG, RunDirectory
+from electra_keras.artifacts import CONFIG, Arrays, RunDirectory
 from electra_keras.config import Config
 from electra_keras.config_loading import config_differences
 from electra_keras.data.dataset import held_out_batches, training_batches
@@ -65,10 +65,10 @@ def pretrain(
         return run
     data = prepare(config, data_dir or run.data_path, report)
     model = build_pretrainer(config, data.tokenizer.vocab_size)
-    start_step = enter_run(run, config, model, data, report)
+    start = enter_run(run, config, model, data, report)
     interrupts = Interrupts()
-    if start_step < config.training.num_steps:
-        train(run, config, model, data, start_step, interrupts)
+    if start.step < config.training.num_steps:
+        train(run, config, model, data, start, interrupts)
     if interrupts.received is not None:
         raise SystemExit(128 + interrupts.received)
     run.finish(weight_arrays(model))
@@ -125,49 +125,62 @@ def build_pretrainer(config: Config, vocab_size: int) -> ElectraPretrainer:
     return model
 
 
-def enter_run(run: RunDirectory, config: Config, model: ElectraPretrainer, data: PreparedData, report: Callable[[str], None]) -> int:
-    """Creates the run directory, or puts the model where the run's newest checkpoint is; returns the updates made."""
+@dataclasses.dataclass(frozen=True)
+class Start:
+    """Where training begins.
+
+    Attributes:
+        step: updates made before.
+        report_seconds: seconds that the running report has taken so far.
+        state: the checkpoint's training state, None for a fresh start.
+    """
+
+    step: int = 0
+    report_seconds: float = 0.0
+    state: Arrays | None = None
+
+
+def enter_run(run: RunDirectory, config: Config, model: ElectraPretrainer, data: PreparedData, report: Callable[[str], None]) -> Start:
+    """Creates the run directory, or puts the model where the run's newest checkpoint is."""
     if not run.exists():
         initialize(model.models, config.model, data)
         RunDirectory.create(run.path, config, data.tokenizer, {"kind": "pretraining"})
-        return 0
+        return Start()
     if run.tokenizer().fingerprint != data.tokenizer.fingerprint:
-        raise RunError(
-            f"The corpus now has another vocabulary than {run.path} was started with. Restore it, or start a new run."
-        )
+        raise RunError(f"The corpus now has another vocabulary than {run.path} was started with. Restore it, or start a new run.")
     checkpoint = run.newest_checkpoint(report)
     run.reopen(config)
     if checkpoint is None:
         initialize(model.models, config.model, data)
         run.cut_metrics(0)
-        return 0
+        return Start()
     state = checkpoint.state()
-    model.report_seconds = float(state.pop("clock/seconds")[0])
+    seconds = float(state.pop("clock/seconds"))
     restore(model, checkpoint.weights(), state)
     run.cut_metrics(checkpoint.step)
     report(f"Going on from step {checkpoint.step:,} of {config.training.num_steps:,}.")
-    return checkpoint.step
+    return Start(checkpoint.step, seconds, state)
 
 
-def train(run: RunDirectory, config: Config, model: ElectraPretrainer, data: PreparedData, start_step: int, interrupts: Interrupts) -> None:
+def train(run: RunDirectory, config: Config, model: ElectraPretrainer, data: PreparedData, start: Start, interrupts: Interrupts) -> None:
     """Calls `fit` for the steps that are left."""
     training = config.training
-    progress = Progress(start_step, training.num_steps)
-    session = Session(run, progress, Clock(model.report_seconds), start_step, training.num_steps)
+    progress = Progress(start.step, training.num_steps)
+    session = Session(run, progress, Clock(start.report_seconds), start.step, training.num_steps)
     batches = training_batches(
         data.split("train"),
         data.tokenizer,
         batch_size=training.batch_size,
         rates=config.masking.train,
         seed=training.seed,
-        start_step=start_step,
+        start_step=start.step,
     )
     held_out = held_out_batches(data.split("validation"), data.tokenizer, config, training.validation_examples)
     callbacks = [
-        MetricsLog(session, training.log_every_steps),
+        MetricsLog(session, training.log_every_steps, start.state),
         Validation(session, training.validate_every_steps, *held_out),
         Checkpoints(session, training.checkpoint_every_steps, training.keep_checkpoints, interrupts),
     ]
     with interrupts.listening(), progress.running():
         session.clock.go_on()
-        model.fit(batches, steps_per_epoch=training.num_steps - start_step, epochs=1, shuffle=False, callbacks=callbacks, verbose=0)
+        model.fit(batches, steps_per_epoch=training.num_steps - start.step, epochs=1, shuffle=False, callbacks=callbacks, verbose=0)

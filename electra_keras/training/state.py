@@ -23,6 +23,8 @@ def state_arrays(model: ElectraPretrainer) -> Arrays:
 def restore(model: ElectraPretrainer, weights: Arrays, state: Arrays) -> None:
     """Puts a compiled, built model back into the state that was saved.
 
+    `fit` resets the metrics when it starts, so `restore_metrics` has to follow from a callback.
+
     Raises:
         RunError: the arrays belong to another model or optimizer.
     """
@@ -36,6 +38,13 @@ def restore(model: ElectraPretrainer, weights: Arrays, state: Arrays) -> None:
             raise RunError(f"The checkpoint's {name} has shape {state[name].shape}; this run needs {tuple(variable.shape)}.")
     for name, variable in variables.items():
         variable.assign(state[name])
+
+
+def restore_metrics(model: ElectraPretrainer, state: Arrays) -> None:
+    """Puts the metrics of the running report back."""
+    for name, variable in _state_variables(model).items():
+        if name.startswith("metric/"):
+            variable.assign(state[name])
 
 
 def to_array(variable: keras.Variable) -> np.ndarray:
