@@ -274,13 +274,21 @@ class Config(Section):
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "paper": {},
     "fast": {
-        "masking.train.mask_prob": 0.3,
+        "packing.style": "blocks",
         "model.dropout": 0.0,
         "model.attention_dropout": 0.0,
         "model.initialization": "fan_in",
         "model.embedding_initialization": "pmi",
+        "model.attention_initialization": "neighbors",
         "model.output_bias_initialization": "unigram",
         "optimizer.name": "muon",
+        "optimizer.learning_rate": 3e-3,
+        "optimizer.warmup_steps": 30,
+        "optimizer.beta_2": 0.99,
+        "optimizer.epsilon": 1e-8,
+        "optimizer.bias_correction": True,
+        "optimizer.weight_decay": 0.0,
+        "optimizer.clip_norm": None,
     },
 }
 

@@ -1,44 +1,82 @@
-"""Starting values that come from the corpus or from another run, in place of random ones."""
+"""Starting values that come from the corpus, from the positions, or from another run, in place of random ones."""
 
 from collections.abc import Mapping
 
 import keras
+import numpy as np
+from keras import ops
 
 from electra_keras.artifacts import RunDirectory
-from electra_keras.config import ModelConfig
+from electra_keras.config import Config, ModelConfig
 from electra_keras.data.prepared import PreparedData
 from electra_keras.data.statistics import pmi_embeddings, unigram_log_probs
 from electra_keras.errors import RunError
 from electra_keras.modeling.weights import load_named_weights, named_weights
+from electra_keras.training.neighbor_attention import POSITION_DIM, position_embeddings, projection_kernel, query_key_value_kernel
 
-WORD_EMBEDDINGS = "word/embeddings"
-OUTPUT_BIAS = "output_bias/bias"
+# Root mean square of the word vectors' entries, small beside the LayerNorm that follows.
+EMBEDDING_SCALE = 0.05
 
 
-def initialize(models: Mapping[str, keras.Model], config: ModelConfig, data: PreparedData) -> None:
+def initialize(models: Mapping[str, keras.Model], config: Config, data: PreparedData) -> None:
     """Sets the starting values that a configuration asks for, in place.
 
     Args:
         models: freshly built.
-        config: names the initialisations, and the run to start from.
+        config: its section model names the initialisations, and the run to start from.
         data: gives the token statistics.
 
     Raises:
         RunError: `init_from` names no run, or one of another shape or vocabulary.
+        ConfigError: the model is too narrow for an initialisation.
     """
-    if config.init_from is not None:
-        _start_from(models, RunDirectory.open(config.init_from), data)
+    model = config.model
+    if model.init_from is not None:
+        _start_from(models, RunDirectory.open(model.init_from), data)
         return
-    train, tokenizer = data.split("train"), data.tokenizer
     weights = named_weights(models)
-    if config.embedding_initialization == "pmi":
-        vectors = pmi_embeddings(train, tokenizer.vocab_size, config.embedding_dim, special_ids=tokenizer.special_ids)
-        for variable in _ending_in(weights, WORD_EMBEDDINGS):
-            variable.assign(vectors)
-    if config.output_bias_initialization == "unigram":
+    if model.embedding_initialization == "pmi":
+        _set(weights, "word/embeddings", _word_vectors(model, data))
+    if model.output_bias_initialization == "unigram":
         log_probs = unigram_log_probs(data.unigram_counts())
-        for variable in _ending_in(weights, OUTPUT_BIAS):
-            variable.assign(log_probs)
+        _set(weights, "output_bias/bias", log_probs)
+        _set(weights, "detection_head/prediction/bias", _detection_bias(log_probs, config.masking.train.mask_prob))
+    if model.attention_initialization == "neighbors":
+        _look_at_neighbors(weights, model)
+
+
+def _word_vectors(model: ModelConfig, data: PreparedData) -> np.ndarray:
+    positions = POSITION_DIM if model.attention_initialization == "neighbors" else 0
+    tokenizer, width = data.tokenizer, model.embedding_dim - positions
+    vectors = pmi_embeddings(data.split("train"), tokenizer.vocab_size, width, special_ids=tokenizer.special_ids, scale=EMBEDDING_SCALE)
+    return np.pad(vectors, ((0, 0), (0, positions)))
+
+
+def _detection_bias(log_probs: np.ndarray, mask_prob: float) -> np.ndarray:
+    """Returns float32 (1,): the log-odds of a replacement while the generator still draws by token frequency.
+
+    Two draws from the same frequencies differ with chance 1 - sum of their squares.
+    """
+    replaced = mask_prob * (1.0 - float(np.sum(np.exp(2.0 * log_probs.astype(np.float64)))))
+    return np.array([np.log(replaced / (1.0 - replaced))], np.float32)
+
+
+def _look_at_neighbors(weights: Mapping[str, keras.Variable], model: ModelConfig) -> None:
+    _set(weights, "position/embeddings", position_embeddings(model.max_positions, model.embedding_dim, EMBEDDING_SCALE))
+    heads = {"generator": model.generator_shape()["num_heads"], "discriminator": model.num_heads, "encoder": model.num_heads}
+    for name, variable in weights.items():
+        kernel = ops.convert_to_numpy(variable.value)
+        if name.endswith("/embeddings_project/kernel"):
+            variable.assign(projection_kernel(kernel))
+        elif name.endswith("/layer_0/attention/qkv/kernel"):
+            variable.assign(query_key_value_kernel(kernel, heads[name.split("/")[0]]))
+
+
+def _set(weights: Mapping[str, keras.Variable], ending: str, value: np.ndarray) -> None:
+    """Sets all weights of a kind; a difference to shared embeddings stays at zero, whatever the embeddings are."""
+    for name, variable in weights.items():
+        if name.endswith(f"/{ending}") and "embeddings_difference" not in name:
+            variable.assign(value)
 
 
 def _start_from(models: Mapping[str, keras.Model], run: RunDirectory, data: PreparedData) -> None:
@@ -47,11 +85,3 @@ def _start_from(models: Mapping[str, keras.Model], run: RunDirectory, data: Prep
             f"model.init_from {run.path} was trained with another vocabulary; set tokenizer.vocab_file to {run.path / 'vocab.txt'}."
         )
     load_named_weights(models, run.final_weights(), ignore_extra=True)
-
-
-def _ending_in(weights: Mapping[str, keras.Variable], ending: str) -> list[keras.Variable]:
-    # A difference to shared embeddings starts at zero, whatever the embeddings are.
-    found = [variable for name, variable in weights.items() if name.endswith(ending) and "difference" not in name]
-    if not found:
-        raise ValueError(f"No weight ends in {ending}; there are {', '.join(weights)}.")
-    return found

@@ -38,8 +38,8 @@ class Group:
 def parameter_groups(names: Mapping[str, tuple[int, ...]], config: OptimizerConfig) -> dict[str, Group]:
     """Assigns every weight to an algorithm, a rate and a decay, by its structural name.
 
-    LayerNorm and bias do not decay (original, model/optimization.py). Muon takes the matrices inside the encoder layers;
-    embeddings, projections and heads stay with AdamW.
+    LayerNorm and bias do not decay (original, model/optimization.py). Muon takes all kernels but the detection head's last,
+    which is a vector; embeddings, norms and biases stay with AdamW.
 
     Args:
         names: structural name -> shape.
@@ -51,7 +51,7 @@ def parameter_groups(names: Mapping[str, tuple[int, ...]], config: OptimizerConf
 def _group(name: str, shape: tuple[int, ...], config: OptimizerConfig) -> Group:
     own_rate = config.generator_rate_multiplier if name.startswith("generator/") else 1.0
     decay = 0.0 if re.search(r"/(bias|gamma|beta)$", name) else config.weight_decay
-    if config.name == "muon" and len(shape) == 2 and re.search(r"/layer_\d+/", name):
+    if config.name == "muon" and len(shape) == 2 and name.endswith("/kernel") and min(shape) > 1:
         blocks = 3 if "/qkv/" in name else 1
         return Group("muon", own_rate * config.muon_learning_rate / config.learning_rate, decay, blocks)
     return Group("adamw", own_rate, decay)

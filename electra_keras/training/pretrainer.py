@@ -126,7 +126,7 @@ class ElectraPretrainer(step_mixin(), keras.Model):
 
     def _logs(self, more: list[TokenMean]) -> dict[str, Any]:
         if not self.logs_every_batch:
-            return {}
+            return self.least_logs()
         return {metric.name: metric.result() for metric in [self.loss_mean, *self.quantity_means.values(), *more]}
 
     def _sample(self, logits: Tensor, temperature: float, batch: Batch) -> Tensor:

@@ -143,7 +143,7 @@ class Start:
 def enter_run(run: RunDirectory, config: Config, model: ElectraPretrainer, data: PreparedData, report: Callable[[str], None]) -> Start:
     """Creates the run directory, or puts the model where the run's newest checkpoint is."""
     if not run.exists():
-        initialize(model.models, config.model, data)
+        initialize(model.models, config, data)
         RunDirectory.create(run.path, config, data.tokenizer, {"kind": "pretraining"})
         return Start()
     if run.tokenizer().fingerprint != data.tokenizer.fingerprint:
@@ -151,7 +151,7 @@ def enter_run(run: RunDirectory, config: Config, model: ElectraPretrainer, data:
     checkpoint = run.newest_checkpoint(report)
     run.reopen(config)
     if checkpoint is None:
-        initialize(model.models, config.model, data)
+        initialize(model.models, config, data)
         run.cut_metrics(0)
         return Start()
     state = checkpoint.state()

@@ -34,6 +34,10 @@ class TorchSteps:
     def sync_state(self):
         """Does nothing: the variables always hold their values here."""
 
+    def least_logs(self):
+        """Returns the logs that Keras cannot do without: none."""
+        return {}
+
     def test_step(self, data):
         """Measures one batch without an update; returns the logs."""
         with torch.no_grad():
