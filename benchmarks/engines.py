@@ -110,7 +110,7 @@ def fit_run(shape: Shape, precision: str) -> Run:
     def run(steps: int) -> float:
         stopwatch = Stopwatch()
         stopwatch.times = []
-        model.fit(endless(batches), steps_per_epoch=steps + 1, verbose=0, callbacks=[stopwatch])
+        model.fit(endless(batches), steps_per_epoch=steps + 1, shuffle=False, verbose=0, callbacks=[stopwatch])
         first, last = stopwatch.times
         if model.watched_steps()[1]:
             raise RuntimeError("The loss or its gradient is not finite.")

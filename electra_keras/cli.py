@@ -107,7 +107,7 @@ def evaluate(arguments: Mapping[str, Any]) -> None:
     from electra_keras.evaluation import evaluate as measure
 
     with _reports_on_stderr():
-        figures = measure(arguments["run_dir"], arguments.get("files"))
+        figures = measure(arguments["run_dir"], arguments.get("files"), data_dir=arguments.get("data_dir"))
     if arguments["format"] == "json":
         # JSON has no NaN.
         print(json.dumps({name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}))
@@ -128,12 +128,13 @@ def detect(arguments: Mapping[str, Any]) -> None:
     if file is not None:
         check_text_file(file)
 
-    from electra_keras.detector import Detector, newest_run, open_run
+    from electra_keras.detector import Detector, is_pretrained_elsewhere, newest_run, open_run
 
-    run = open_run(arguments.get("model") or newest_run())
+    model = arguments.get("model") or newest_run()
+    path = model if is_pretrained_elsewhere(model) else open_run(model).path
     _prepare_backend(arguments.get("backend"), None)
     with _reports_on_stderr():
-        detector = Detector.load(run.path)
+        detector = Detector.load(path)
     with contextlib.ExitStack() as stack:
         if text is not None:
             batches: Iterable[list[str]] = [[text]]
@@ -143,6 +144,22 @@ def detect(arguments: Mapping[str, Any]) -> None:
             batches = _typed_lines()
         for lines in _formatted(map(detector.score_batch, batches), arguments["format"], refuse_empty=text is not None):
             print(*lines, sep="\n", flush=True)
+
+
+def import_model(arguments: Mapping[str, Any]) -> None:
+    """Makes a run directory of a model from elsewhere."""
+    from electra_keras.interop.importing import import_run
+
+    _prepare_backend(None, None)
+    import_run(arguments["from"], arguments["run_dir"], generator_from=arguments.get("generator_from"))
+
+
+def export(arguments: Mapping[str, Any]) -> None:
+    """Writes a run's models in another library's layout."""
+    from electra_keras.interop.exporting import export_run
+
+    _prepare_backend(None, None)
+    export_run(arguments["run_dir"], arguments["to"], arguments["out_dir"])
 
 
 def _typed_lines() -> Iterator[list[str]]:
@@ -200,6 +217,7 @@ _CONFIG = {
     "metavar": "C.yaml",
     "help": "configuration; configs/ holds ready ones, and every --section.field overrides it",
 }
+_DATA_DIR = {"metavar": "D", "help": "folder of prepared data (default: data in the run's folder)"}
 _BACKEND = {"metavar": "{jax,tensorflow,torch}", "help": "Keras backend; wins over KERAS_BACKEND"}
 _COMMANDS = {
     "prepare": Command(
@@ -224,7 +242,7 @@ _COMMANDS = {
                 "default": False,
                 "help": "continue the run in --run_dir, or start it where there is none",
             },
-            "--data_dir": {"metavar": "D", "help": "folder of prepared data (default: data in the run's folder)"},
+            "--data_dir": _DATA_DIR,
         },
         takes_config=True,
     ),
@@ -234,6 +252,7 @@ _COMMANDS = {
         {
             "--run_dir": {"required": True, "metavar": "D", "help": "folder of the run"},
             "--files": {"nargs": "+", "metavar": "F", "help": "text to evaluate on (default: the run's own validation part)"},
+            "--data_dir": _DATA_DIR,
             "--format": {"choices": ["table", "json"], "default": "table", "help": "table, or one JSON object"},
             "--backend": _BACKEND,
         },
@@ -242,7 +261,10 @@ _COMMANDS = {
         detect,
         "show which tokens look replaced",
         {
-            "--model": {"metavar": "D", "help": "a run's folder, or its name under runs/ (default: the newest finished run there)"},
+            "--model": {
+                "metavar": "D",
+                "help": "a run's folder, its name under runs/ (default: the newest there), or a pretrained discriminator",
+            },
             "--text": {"metavar": "T", "help": "the text to score"},
             "--file": {"metavar": "F", "help": "UTF-8 file to score line by line (default: standard input)"},
             "--format": {
@@ -251,6 +273,28 @@ _COMMANDS = {
                 "help": "text: tokens shaded by probability; json: a list of {token, start, end, probability} for every input line",
             },
             "--backend": _BACKEND,
+        },
+    ),
+    "import": Command(
+        import_model,
+        "make a run of a pretrained model",
+        {
+            "--from": {
+                "required": True,
+                "metavar": "SOURCE",
+                "help": "folder of Hugging Face or KerasHub, checkpoint of the original, or a name on the hub (owner/name)",
+            },
+            "--run_dir": {"required": True, "metavar": "D", "help": "new folder for the run"},
+            "--generator_from": {"metavar": "SOURCE", "help": "the generator, where it lies apart from the discriminator"},
+        },
+    ),
+    "export": Command(
+        export,
+        "write a run's models for another library",
+        {
+            "--run_dir": {"required": True, "metavar": "D", "help": "folder of the run"},
+            "--to": {"required": True, "choices": ["huggingface", "keras_hub"], "help": "the library"},
+            "--out_dir": {"required": True, "metavar": "D", "help": "new folder to write to"},
         },
     ),
 }

@@ -159,8 +159,11 @@ class ModelConfig(Section):
     embedding_initialization: Literal["random", "pmi"] = option(
         "random", "pmi: word embeddings from an SVD of the corpus' positive PMI matrix"
     )
+    attention_initialization: Literal["random", "neighbors"] = option(
+        "random", "neighbors: positions start as sinusoids, and the first layer's heads look at the nearest tokens"
+    )
     output_bias_initialization: Literal["zeros", "unigram"] = option(
-        "zeros", "unigram: the generator's output bias starts at log token frequencies"
+        "zeros", "unigram: the output biases start at log token frequencies and at the log-odds of a replacement"
     )
     init_from: str | None = option(None, "run directory whose weights the models start from")
 

@@ -14,8 +14,10 @@ from typing import Any
 
 import numpy as np
 
-from electra_keras.artifacts import RunDirectory
+from electra_keras.artifacts import Arrays, RunDirectory
 from electra_keras.backend import choose_backend
+from electra_keras.config import Config
+from electra_keras.data.tokenizer import WordPieceTokenizer
 from electra_keras.data.windows import Window, split_windows
 from electra_keras.errors import RunError, UserError
 
@@ -58,19 +60,20 @@ class Detector:
 
     @classmethod
     def load(cls, run_dir_or_name: str | os.PathLike) -> "Detector":
-        """Loads the discriminator of a run.
+        """Loads the discriminator of a run, or one in Hugging Face's or KerasHub's layout.
 
         Where keras is not loaded yet, KERAS_BACKEND chooses its backend, or jax.
 
         Args:
-            run_dir_or_name: a run directory, or its name under runs/.
+            run_dir_or_name: a run directory, or its name under runs/; the folder of a pretrained discriminator; or its name on the
+                Hugging Face hub, such as "google/electra-small-discriminator".
 
         Raises:
             RunError: there is no such run, it is damaged, or its objective trains no discriminator.
+            UserError: a pretrained model cannot be fetched or used.
             BackendError: the backend is not installed.
         """
-        run = open_run(run_dir_or_name)
-        config, tokenizer, arrays = run.config, run.tokenizer(), run.final_weights()
+        config, tokenizer, arrays = _read(run_dir_or_name)
         choose_backend(None, None)
 
         from electra_keras.modeling.models import build_discriminator
@@ -148,6 +151,27 @@ class Detector:
         return np.exp(-np.logaddexp(np.float32(0), -logits))
 
 
+def is_pretrained_elsewhere(name: str | os.PathLike) -> bool:
+    """Whether a name means no run but a model in another library's layout, in a folder or on the Hugging Face hub."""
+    from electra_keras.interop.hub import is_hub_id
+
+    path = pathlib.Path(name)
+    if path.is_dir():
+        return not RunDirectory(path).exists() and any((path / place / "config.json").is_file() for place in (".", "discriminator"))
+    return is_hub_id(name) and path.parts[0] != RUNS_FOLDER
+
+
+def _read(name: str | os.PathLike) -> tuple[Config, WordPieceTokenizer, Arrays]:
+    if not is_pretrained_elsewhere(name):
+        run = open_run(name)
+        return run.config, run.tokenizer(), run.final_weights()
+    from electra_keras.interop.importing import read_pretrained
+
+    pretrained = read_pretrained(name)
+    _check_detects(name, pretrained.config.objective.name, pretrained.missing)
+    return pretrained.config, pretrained.tokenizer, pretrained.weights
+
+
 def open_run(run_dir_or_name: str | os.PathLike) -> RunDirectory:
     """Opens a run that the detector can use, without importing keras.
 
@@ -155,7 +179,7 @@ def open_run(run_dir_or_name: str | os.PathLike) -> RunDirectory:
         run_dir_or_name: a run directory, or its name under runs/.
 
     Raises:
-        RunError: there is no such run, or its objective trains no discriminator.
+        RunError: there is no such run, or it has no discriminator.
     """
     candidates = [pathlib.Path(run_dir_or_name), pathlib.Path(RUNS_FOLDER, run_dir_or_name)]
     path = next((path for path in candidates if path.is_dir()), None)
@@ -164,11 +188,17 @@ def open_run(run_dir_or_name: str | os.PathLike) -> RunDirectory:
             f"There is no run directory {candidates[0]}, nor {candidates[1]}. Give a run's folder, or its name under {RUNS_FOLDER}/."
         )
     run = RunDirectory.open(path)
-    if run.objective == "mlm":
-        raise RunError(
-            f"{path} was trained with the objective mlm, which has no discriminator to detect with. Choose a run of the objective electra."
-        )
+    _check_detects(path, run.objective, run.description.get("missing", ()))
     return run
+
+
+def _check_detects(name: str | os.PathLike, objective: str, missing: Sequence[str]) -> None:
+    if objective == "mlm":
+        raise RunError(
+            f"{name} was trained with the objective mlm, which has no discriminator to detect with. Choose a run of the objective electra."
+        )
+    if "detection head" in missing:
+        raise RunError(f"{name} was imported without a detection head, so it cannot detect. Import a whole discriminator.")
 
 
 def newest_run(folder: str | os.PathLike = RUNS_FOLDER) -> pathlib.Path:

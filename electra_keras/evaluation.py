@@ -12,6 +12,7 @@ from electra_keras.config import Config
 from electra_keras.data.dataset import held_out_batches
 from electra_keras.data.prepare import prepare_files
 from electra_keras.data.prepared import PreparedData
+from electra_keras.errors import RunError
 from electra_keras.metrics import detection_metrics
 from electra_keras.modeling.weights import load_named_weights
 from electra_keras.objectives import build_objective
@@ -40,6 +41,8 @@ def evaluate(
     run_dir: str | os.PathLike,
     files: Sequence[str] | None = None,
     *,
+    data_dir: str | os.PathLike | None = None,
+    num_examples: int | None = None,
     report: Callable[[str], None] = print,
 ) -> dict[str, float | None]:
     """Measures a run on its held-out documents, or on files of the user's.
@@ -50,6 +53,8 @@ def evaluate(
     Args:
         run_dir: a run, finished or with a checkpoint.
         files: paths and globs to measure on in place of the run's own held-out documents.
+        data_dir: where the run's prepared corpus is, if not inside the run directory.
+        num_examples: examples to measure on, at most, at even distances; all by default.
         report: takes lines for the user.
 
     Returns:
@@ -66,20 +71,24 @@ def evaluate(
     models = objective.build_models(config, tokenizer.vocab_size)
     load_named_weights(models, run.final_weights())
     measurer = Measurer(objective, models)
-    if files:
-        with tempfile.TemporaryDirectory(prefix="electra-keras-") as folder:
-            data = prepare_files(list(files), config, tokenizer, folder, report)
-            return _measure(measurer, data, config)
-    return _measure(measurer, PreparedData.open(run.data_path), config)
+    if not files:
+        data = PreparedData.open(data_dir or run.data_path)
+        if data.tokenizer.fingerprint != tokenizer.fingerprint:
+            raise RunError(f"{data.folder} was prepared with another vocabulary than {run.path} was trained with. Name the run's own data.")
+        return _measure(measurer, data, config, num_examples)
+    with tempfile.TemporaryDirectory(prefix="electra-keras-") as folder:
+        return _measure(measurer, prepare_files(list(files), config, tokenizer, folder, report), config, num_examples)
 
 
-def _measure(measurer: Measurer, data: PreparedData, config: Config) -> dict[str, float | None]:
+def _measure(measurer: Measurer, data: PreparedData, config: Config, num_examples: int | None) -> dict[str, float | None]:
     split = data.split("validation")
+    num_examples = min(num_examples or split.num_examples, split.num_examples)
     sums: dict[str, float] = {}
     counts: dict[str, float] = {}
-    labels, logits = [], []
-    batches, _ = held_out_batches(split, data.tokenizer, config, split.num_examples)
+    labels, logits, num_tokens = [], [], 0
+    batches, _ = held_out_batches(split, data.tokenizer, config, num_examples)
     for x, y, sample_weight in batches:
+        num_tokens += int(x["padding_mask"].sum())
         outputs = measurer.predict_on_batch({"x": x, "y": y, "sample_weight": sample_weight})
         for totals, values in ((sums, outputs["sums"]), (counts, outputs["counts"])):
             for name, value in values.items():
@@ -93,4 +102,4 @@ def _measure(measurer: Measurer, data: PreparedData, config: Config) -> dict[str
     if logits:
         probabilities = 1.0 / (1.0 + np.exp(-np.concatenate(logits).astype(np.float64)))
         figures |= detection_metrics(np.concatenate(labels), probabilities)
-    return {**figures, "num_examples": split.num_examples, "num_tokens": split.num_tokens}
+    return {**figures, "num_examples": num_examples, "num_tokens": num_tokens}

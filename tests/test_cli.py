@@ -60,9 +60,9 @@ def error_of(capsys, argv):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "give a command: prepare, pretrain, evaluate, detect."),
-        (["detct"], "unknown command 'detct'; the commands are prepare, pretrain, evaluate, detect. Did you mean detect?"),
-        (["qqq"], "unknown command 'qqq'; the commands are prepare, pretrain, evaluate, detect."),
+        ([], "give a command: prepare, pretrain, evaluate, detect, import, export."),
+        (["detct"], "unknown command 'detct'; the commands are prepare, pretrain, evaluate, detect, import, export. Did you mean detect?"),
+        (["qqq"], "unknown command 'qqq'; the commands are prepare, pretrain, evaluate, detect, import, export."),
         (["--hepl"], "unknown option --hepl. Did you mean --help?"),
         (["detect", "--txt", "a"], "unknown option --txt. Did you mean --text?"),
         (["detect", "--zzz=1"], "unknown option --zzz. `electra-keras detect --help` lists the options."),
@@ -220,7 +220,7 @@ def run(tmp_path):
 def measured(monkeypatch):
     calls = []
 
-    def evaluate(run_dir, files):
+    def evaluate(run_dir, files, data_dir):
         print("reading 10 examples")
         calls.append((run_dir, files))
         return {"detection_auc": 0.81239, "detection_loss": None, "recall": float("nan"), "num_tokens": 12345}

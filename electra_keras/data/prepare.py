@@ -8,30 +8,24 @@ import contextlib
 import importlib.metadata
 import os
 import pathlib
-import platform
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 from electra_keras.config import Config, to_dict
-from electra_keras.data.corpus import Source, open_corpus
-from electra_keras.data.documents import Document
-from electra_keras.data.encoding import DocumentEncoder, Encoded, document_batches
-from electra_keras.data.packing import BlockStream, Layout
-from electra_keras.data.prepared import FORMAT_VERSION, MANIFEST_FILE, SPLITS, PreparedData
+from electra_keras.data.corpus import FileSource, Source, open_corpus
+from electra_keras.data.encoding import DocumentEncoder
+from electra_keras.data.prepared import MANIFEST_FILE, PreparedData
+from electra_keras.data.progress import Progress, Report
 from electra_keras.data.replacing import replaced_folder
 from electra_keras.data.sampling import sample_texts
-from electra_keras.data.shards import ShardWriter
 from electra_keras.data.tokenizer import WordPieceTokenizer
-from electra_keras.data.workers import parallel_map
+from electra_keras.data.writing import example_layout, write_manifest, write_splits
 from electra_keras.errors import CorpusError, ShardError, TokenizerError, UserError
-from electra_keras.files import sha256_of, sha256_of_json, write_json
+from electra_keras.files import sha256_of, sha256_of_json
 
-SECONDS_BETWEEN_REPORTS = 5.0
 # Raise it when packing changes, so that prepared data is made again.
 PACKING_VERSION = 1
-
-Report = Callable[[str], None]
 
 
 def prepare(config: Config, out_dir: str | os.PathLike, report: Report = print) -> PreparedData:
@@ -62,11 +56,42 @@ def prepare(config: Config, out_dir: str | os.PathLike, report: Report = print) 
     if earlier is not None:
         changed = [name for name in inputs if inputs[name] != earlier.manifest["inputs"].get(name)]
         report(f"Preparing {out_dir} again: changed since are {', '.join(changed)}.")
-    try:
-        with replaced_folder(out_dir) as folder:
-            _build(folder, config, source, inputs, earlier, report)
-    except OSError as error:
-        raise UserError(f"Cannot write {out_dir}: {error.strerror or error}. Free some space or choose another folder.") from error
+    with _written_whole(out_dir) as folder:
+        _build(folder, config, source, inputs, earlier, report)
+    return PreparedData.open(out_dir, verify=False)
+
+
+def prepare_files(
+    files: list[str], config: Config, tokenizer: WordPieceTokenizer, out_dir: str | os.PathLike, report: Report = print
+) -> PreparedData:
+    """Prepares files as one validation split, with a tokenizer that is there already: for measuring a model on other text.
+
+    Args:
+        files: paths and globs, read as the configuration's corpus.files are.
+        config: corpus.text_field and the section packing count.
+        tokenizer: the model's.
+        out_dir: an empty folder, or one that is yet to be made.
+        report: gets a line now and then.
+
+    Returns:
+        The prepared data; its training split is empty.
+
+    Raises:
+        CorpusError: a file cannot be read, or they hold no tokens.
+        UserError: out_dir holds something, cannot be written, or the disk is full.
+    """
+    out_dir = pathlib.Path(out_dir)
+    if not _is_free(out_dir):
+        raise UserError(f"{out_dir} is not empty. Choose another folder.")
+    source = FileSource(files, config.corpus.text_field)
+    inputs = {"corpus": source.describe(), "tokenizer": tokenizer.fingerprint, "packing": to_dict(config.packing)}
+    layout = example_layout(tokenizer, config.packing.sequence_length)
+    encoder = DocumentEncoder(tokenizer, layout, config.packing, validation_fraction=1.0)
+    with _written_whole(out_dir) as folder:
+        splits = write_splits(folder, encoder, source.documents(), report)
+        if not splits["validation"]["num_examples"]:
+            raise CorpusError(f"{', '.join(files)}: the text holds no token that the tokenizer keeps. Give other text.")
+        write_manifest(folder, encoder, inputs, splits)
     return PreparedData.open(out_dir, verify=False)
 
 
@@ -90,8 +115,21 @@ def describe_inputs(config: Config, source: Source) -> dict[str, Any]:
     }
 
 
+def _is_free(folder: pathlib.Path) -> bool:
+    return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
+
+
+@contextlib.contextmanager
+def _written_whole(out_dir: pathlib.Path) -> Iterator[pathlib.Path]:
+    try:
+        with replaced_folder(out_dir) as folder:
+            yield folder
+    except OSError as error:
+        raise UserError(f"Cannot write {out_dir}: {error.strerror or error}. Free some space or choose another folder.") from error
+
+
 def _open_earlier(out_dir: pathlib.Path, report: Report) -> PreparedData | None:
-    if not out_dir.exists() or (out_dir.is_dir() and not any(out_dir.iterdir())):
+    if _is_free(out_dir):
         return None
     if not (out_dir / MANIFEST_FILE).is_file():
         raise UserError(f"{out_dir} holds something that prepare did not make. Choose another folder.")
@@ -106,29 +144,11 @@ def _build(
     folder: pathlib.Path, config: Config, source: Source, inputs: dict[str, Any], earlier: PreparedData | None, report: Report
 ) -> None:
     tokenizer = _tokenizer(config, source, inputs, earlier, report)
-    layout = Layout(
-        sequence_length=config.packing.sequence_length,
-        dtype="uint16" if tokenizer.vocab_size <= 1 << 16 else "uint32",
-        pad_id=tokenizer.pad_id,
-        cls_id=tokenizer.cls_id,
-        sep_id=tokenizer.sep_id,
-    )
+    layout = example_layout(tokenizer, config.packing.sequence_length)
     encoder = DocumentEncoder(tokenizer, layout, config.packing, config.corpus.validation_fraction)
-    splits = _write_shards(folder, encoder, source.documents(), report)
+    splits = write_splits(folder, encoder, source.documents(), report)
     _check_sizes(splits, config)
-    tokenizer.save(folder)
-    manifest = {
-        "format_version": FORMAT_VERSION,
-        "input_hash": sha256_of_json(inputs),
-        "inputs": inputs,
-        "versions": {"python": platform.python_version(), **{name: importlib.metadata.version(name) for name in ("tokenizers", "numpy")}},
-        "tokenizer_fingerprint": tokenizer.fingerprint,
-        "vocab_size": tokenizer.vocab_size,
-        "sequence_length": layout.sequence_length,
-        "dtype": layout.dtype,
-        "splits": splits,
-    }
-    write_json(folder / MANIFEST_FILE, manifest)
+    write_manifest(folder, encoder, inputs, splits)
 
 
 def _tokenizer(config: Config, source: Source, inputs: dict[str, Any], earlier: PreparedData | None, report: Report) -> WordPieceTokenizer:
@@ -140,7 +160,7 @@ def _tokenizer(config: Config, source: Source, inputs: dict[str, Any], earlier: 
         report("Reusing the vocabulary: corpus and tokenizer settings are the same.")
         return earlier.tokenizer
     report("Reading the corpus for the vocabulary.")
-    progress = _Progress(report, "Read")
+    progress = Progress(report, "Read")
     texts = sample_texts(progress.watch(source.documents()), config.corpus.validation_fraction)
     progress.finish()
     if not texts:
@@ -152,79 +172,6 @@ def _tokenizer(config: Config, source: Source, inputs: dict[str, Any], earlier: 
     tokenizer = WordPieceTokenizer.train(texts, config.tokenizer)
     report(f"Trained a vocabulary of {tokenizer.vocab_size:,} entries in {time.perf_counter() - started:.0f} s.")
     return tokenizer
-
-
-def _write_shards(folder: pathlib.Path, encoder: DocumentEncoder, documents: Iterable[Document], report: Report) -> dict[str, Any]:
-    """Encodes all documents on all cores and writes the shards; returns the manifest's section "splits"."""
-    progress = _Progress(report, "Encoded")
-    with contextlib.ExitStack() as stack:
-        writers = {name: _SplitWriter(stack.enter_context(ShardWriter(folder, name, encoder.layout)), encoder.layout) for name in SPLITS}
-        for batch in parallel_map(encoder, document_batches(documents)):
-            for name, encoded in batch.items():
-                writers[name].write(encoded)
-                progress.advance(encoded.documents, encoded.characters)
-        splits = {name: writer.finish() for name, writer in writers.items()}
-    progress.finish()
-    return splits
-
-
-class _SplitWriter:
-    """Counts and writes what becomes of one split."""
-
-    def __init__(self, shards: ShardWriter, layout: Layout):
-        self._shards, self._blocks = shards, BlockStream(layout)
-        self._documents = self._characters = 0
-
-    def write(self, encoded: Encoded) -> None:
-        self._documents += encoded.documents
-        self._characters += encoded.characters
-        self._shards.write(self._blocks.push(encoded.token_ids) if encoded.examples is None else encoded.examples)
-
-    def finish(self) -> dict[str, Any]:
-        self._shards.write(self._blocks.flush())
-        shards = self._shards.finish()
-        return {
-            "documents": self._documents,
-            "characters": self._characters,
-            "num_tokens": self._shards.num_tokens,
-            "num_examples": self._shards.num_examples,
-            "shards": shards,
-        }
-
-
-class _Progress:
-    """Reports documents and characters a second, every few seconds and at the end."""
-
-    def __init__(self, report: Report, verb: str):
-        self._report, self._verb = report, verb
-        self._started = self._reported = time.perf_counter()
-        self._documents = self._characters = 0
-
-    def watch(self, documents: Iterable[Document]) -> Iterator[Document]:
-        """Yields the documents and counts them."""
-        for document in documents:
-            self.advance(1, len(document.text))
-            yield document
-
-    def advance(self, documents: int, characters: int) -> None:
-        """Counts more documents with so many characters."""
-        self._documents += documents
-        self._characters += characters
-        if time.perf_counter() - self._reported >= SECONDS_BETWEEN_REPORTS:
-            self._reported = time.perf_counter()
-            self._report(f"{self._line()} so far.")
-
-    def finish(self) -> None:
-        """Reports the whole."""
-        self._report(f"{self._line()}.")
-
-    def _line(self) -> str:
-        seconds = max(time.perf_counter() - self._started, 1e-9)
-        megabytes = self._characters / 1e6
-        return (
-            f"{self._verb} {self._documents:,} documents, {megabytes:.1f} million characters in {seconds:.0f} s "
-            f"({self._documents / seconds:,.0f} documents/s, {megabytes / seconds:.1f} MB/s)"
-        )
 
 
 def _check_sizes(splits: dict[str, Any], config: Config) -> None:

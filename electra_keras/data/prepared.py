@@ -24,7 +24,7 @@ class PreparedData:
         self.folder = folder
         self.manifest = manifest
         self.tokenizer = tokenizer
-        self._splits = {name: Split(folder, manifest["splits"][name]) for name in SPLITS}
+        self._splits = {name: Split(folder, manifest["splits"][name], manifest["sequence_length"]) for name in SPLITS}
 
     @classmethod
     def open(cls, folder: str | os.PathLike, verify: bool = True) -> "PreparedData":

@@ -74,11 +74,12 @@ class Split:
         num_tokens: tokens in them, [CLS] and [SEP] included, padding not.
     """
 
-    def __init__(self, folder: pathlib.Path, description: dict[str, Any]):
+    def __init__(self, folder: pathlib.Path, description: dict[str, Any], sequence_length: int):
+        self._sequence_length = sequence_length
         self.num_examples: int = description["num_examples"]
         self.num_tokens: int = description["num_tokens"]
         shards = description["shards"]
-        self._ends = np.cumsum([shard["num_examples"] for shard in shards])
+        self._ends = np.cumsum([shard["num_examples"] for shard in shards], dtype=np.int64)
         self._token_ids = [np.load(folder / shard["tokens"]["file"], mmap_mode="r") for shard in shards]
         self._lengths = [np.load(folder / shard["lengths"]["file"], mmap_mode="r") for shard in shards]
 
@@ -91,7 +92,7 @@ class Split:
         Raises:
             IndexError: an index lies outside.
         """
-        return self._gather(self._token_ids, indices)
+        return self._gather(self._token_ids, indices, self._sequence_length)
 
     def lengths(self, indices: np.ndarray) -> np.ndarray:
         """Returns int32 (n, 2): tokens in segment A with [CLS] and its [SEP], and tokens in all.
@@ -102,13 +103,13 @@ class Split:
         Raises:
             IndexError: an index lies outside.
         """
-        return self._gather(self._lengths, indices)
+        return self._gather(self._lengths, indices, 2)
 
-    def _gather(self, shards: list[np.ndarray], indices: np.ndarray) -> np.ndarray:
+    def _gather(self, shards: list[np.ndarray], indices: np.ndarray, width: int) -> np.ndarray:
         indices = np.asarray(indices, np.int64)
         if indices.size and not 0 <= indices.min() <= indices.max() < self.num_examples:
-            raise IndexError(f"Examples are numbered 0 to {self.num_examples - 1}; asked for {indices.min()} to {indices.max()}.")
-        rows = np.empty((len(indices), shards[0].shape[1]), np.int32)
+            raise IndexError(f"There are {self.num_examples} examples, numbered from 0; asked for {indices.min()} to {indices.max()}.")
+        rows = np.empty((len(indices), width), np.int32)
         owners = np.searchsorted(self._ends, indices, side="right")
         for owner in np.unique(owners):
             mask = owners == owner

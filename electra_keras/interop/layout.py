@@ -16,7 +16,9 @@ from electra_keras.errors import UserError
 
 Head = Literal["detection", "masked_lm"]
 Shape = tuple[int, ...]
+# Those of `modeling.embeddings`, which would load keras; a test holds them equal.
 NUM_SEGMENTS = 2
+LAYER_NORM_EPSILON = 1e-12
 ATTENTION_PARTS = ("query", "key", "value")
 
 

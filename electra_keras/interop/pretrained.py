@@ -1,7 +1,7 @@
 """Pretrained encoders of whatever origin, put together to the configuration and weights of a run."""
 
 import dataclasses
-import math
+import itertools
 
 import numpy as np
 
@@ -116,7 +116,8 @@ def _pair(discriminator: PretrainedEncoder, generator: PretrainedEncoder) -> Pre
         ours, theirs = getattr(discriminator.size, name), getattr(generator.size, name)
         if ours != theirs:
             raise UserError(
-                f"{discriminator.source} has {name} {ours} and its generator {theirs}; here both have the same. Import the one you need alone."
+                f"{discriminator.source} has {name} {ours} and its generator {theirs}; in a run both have the same. "
+                "Import the one you need alone."
             )
     widths = ("hidden_dim", "num_heads", "intermediate_dim")
     fractions = [
@@ -177,10 +178,10 @@ def fitted_tokenizer(vocab: list[str], settings: dict[str, bool | None], vocab_s
     """
     if len(vocab) > vocab_size:
         raise UserError(
-            f"The vocabulary of {source} has {len(vocab)} entries and its word embeddings {vocab_size} rows. Give the vocabulary it was trained with."
+            f"The vocabulary of {source} has {len(vocab)} entries and its word embeddings {vocab_size} rows. "
+            "Give the vocabulary it was trained with."
         )
     known = set(vocab)
-    digits = int(math.log10(vocab_size)) + 1
-    names = (f"[unused_row_{number:0{digits}d}]" for number in range(len(vocab), vocab_size))
-    rows = [name if name not in known else f"{name}_" for name in names]
+    candidates = (f"[unused_row_{number}]" for number in itertools.count(len(vocab)))
+    rows = itertools.islice((name for name in candidates if name not in known), vocab_size - len(vocab))
     return WordPieceTokenizer([*vocab, *rows], **settings)

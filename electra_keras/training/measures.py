@@ -1,5 +1,7 @@
 """Metrics that stay on the device between reports: token-weighted means, detection quality, the first bad step."""
 
+import math
+
 import keras
 import numpy as np
 from keras import ops
@@ -58,13 +60,14 @@ class StepWatch(keras.metrics.Metric):
 class DetectionQuality(keras.metrics.Metric):
     """ROC AUC, precision and recall of replaced-token detection from a histogram of logits.
 
-    The histogram has `NUM_BINS` equal bins over [-LIMIT, LIMIT]; logits beyond count in the outermost. Tokens in one bin
-    count as ties, so the AUC differs from the exact one by at most half the share of pairs that fall into one bin
-    (measured below 1e-4 in tests); `evaluate` computes the exact one.
+    The bins are equal in asinh(logit / `SCALE`), so that they are fine where an untrained model's logits crowd and wide where
+    a trained one's spread: 1e-5 wide at 0, 1e-3 of the logit elsewhere; logits beyond `LIMIT` count in the outermost. Tokens
+    in one bin count as ties; the AUC stays within 2e-4 of the exact one in the tests, and `evaluate` computes that.
     """
 
-    NUM_BINS = 4_096
+    NUM_BINS = 16_384
     LIMIT = 16.0
+    SCALE = 0.01
 
     def __init__(self, name: str = "detection_quality"):
         super().__init__(name=name)
@@ -76,7 +79,9 @@ class DetectionQuality(keras.metrics.Metric):
         logits = ops.reshape(detections.logits, (-1,))
         labels = ops.reshape(detections.labels, (-1,))
         weights = ops.reshape(detections.weights, (-1,))
-        scaled = (ops.clip(logits, -self.LIMIT, self.LIMIT) + self.LIMIT) / (2 * self.LIMIT) * self.NUM_BINS
+        largest = math.asinh(self.LIMIT / self.SCALE)
+        magnitude = ops.arcsinh(ops.minimum(ops.abs(logits), self.LIMIT) / self.SCALE)
+        scaled = (ops.sign(logits) * magnitude / largest + 1.0) / 2.0 * self.NUM_BINS
         bins = ops.clip(ops.cast(ops.floor(scaled), "int32"), 0, self.NUM_BINS - 1)
         self.positives.assign_add(ops.segment_sum(weights * labels, bins, num_segments=self.NUM_BINS))
         self.negatives.assign_add(ops.segment_sum(weights * (1.0 - labels), bins, num_segments=self.NUM_BINS))

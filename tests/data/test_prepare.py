@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from electra_keras.config import Config, CorpusConfig, PackingConfig, TokenizerConfig, TrainingConfig
-from electra_keras.data.prepare import prepare
+from electra_keras.data.prepare import prepare, prepare_files
 from electra_keras.data.prepared import PreparedData
 from electra_keras.errors import CorpusError, ShardError, TokenizerError, UserError
 
@@ -260,3 +260,26 @@ def test_a_killed_prepare_leaves_nothing_that_opens(config, tmp_path, lines):
             PreparedData.open(folder)
     assert prepare(config, tmp_path / "out", lines.append).split("train").num_examples
     assert not (tmp_path / ".out.partial").exists()
+
+
+def test_other_files_are_prepared_with_the_models_tokenizer(corpus, config, tmp_path, lines):
+    data = prepare(config, tmp_path / "out", lines.append)
+    other = tmp_path / "other.txt"
+    other.write_text("The cat sat.\n\nA dog ran.")
+    measured = prepare_files([str(other)], config, data.tokenizer, tmp_path / "other", lines.append)
+    assert measured.split("validation").num_examples == 2
+    assert measured.split("train").num_examples == 0
+    assert words_of(measured, "validation") == "the cat sat . a dog ran ."
+    assert measured.unigram_counts().sum() == 0
+    assert PreparedData.open(tmp_path / "other").tokenizer.fingerprint == data.tokenizer.fingerprint
+
+
+def test_other_files_must_hold_tokens_and_go_into_an_empty_folder(config, tmp_path, lines):
+    data = prepare(config, tmp_path / "out", lines.append)
+    other = tmp_path / "other.txt"
+    other.write_text("\x07\x08")
+    with pytest.raises(CorpusError, match="holds no token"):
+        prepare_files([str(other)], config, data.tokenizer, tmp_path / "other", lines.append)
+    assert not (tmp_path / "other").exists()
+    with pytest.raises(UserError, match="is not empty"):
+        prepare_files([str(other)], config, data.tokenizer, tmp_path / "out", lines.append)

@@ -30,7 +30,7 @@ def test_shards_are_plain_npy_files_of_bounded_size(tmp_path, description):
 
 
 def test_examples_are_read_in_any_order_across_shards(tmp_path, description):
-    split = Split(tmp_path, description)
+    split = Split(tmp_path, description, 4)
     indices = np.array([9, 0, 4, 3, 3, 8])
     np.testing.assert_array_equal(split.token_ids(indices), ROWS[indices])
     np.testing.assert_array_equal(split.lengths(indices), LENGTHS[indices])
@@ -41,8 +41,8 @@ def test_examples_are_read_in_any_order_across_shards(tmp_path, description):
 
 @pytest.mark.parametrize("index", [-1, 10])
 def test_examples_that_are_not_there_are_errors(tmp_path, description, index):
-    with pytest.raises(IndexError, match="numbered 0 to 9"):
-        Split(tmp_path, description).token_ids(np.array([0, index]))
+    with pytest.raises(IndexError, match="10 examples, numbered from 0"):
+        Split(tmp_path, description, 4).token_ids(np.array([0, index]))
 
 
 def test_files_that_changed_are_noticed(tmp_path, description):
@@ -60,3 +60,12 @@ def test_files_that_changed_are_noticed(tmp_path, description):
     path.unlink()
     with pytest.raises(ShardError, match=r"train-00000-tokens\.npy is missing"):
         check_shard_file(tmp_path, file, content=False)
+
+
+def test_a_split_may_be_empty(tmp_path):
+    with ShardWriter(tmp_path, "train", LAYOUT) as writer:
+        shards = writer.finish()
+    split = Split(tmp_path, {"num_examples": 0, "num_tokens": 0, "shards": shards}, 4)
+    assert split.token_ids(np.arange(0)).shape == (0, 4)
+    with pytest.raises(IndexError, match="0 examples"):
+        split.lengths(np.array([0]))

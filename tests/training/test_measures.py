@@ -11,17 +11,19 @@ from electra_keras.training.measures import DetectionQuality, StepWatch, TokenMe
 pytestmark = pytest.mark.backend
 
 
-def test_detection_quality_equals_scikit_learn():
+# A trained model's logits, an untrained one's, and those of one that starts at the prior.
+@pytest.mark.parametrize(("centre", "spread"), [(-3.0, 2.0), (0.0, 0.01), (-2.2, 0.1), (0.0, 30.0)])
+def test_detection_quality_equals_scikit_learn(centre, spread):
     rng = np.random.default_rng(0)
     labels = (rng.random((40, 50)) < 0.08).astype(np.float32)
-    logits = (rng.normal(size=labels.shape) * 2 - 3 + 2.5 * labels).astype(np.float32)
+    logits = np.clip(centre + spread * (rng.normal(size=labels.shape) + 1.2 * labels), -16, 16).astype(np.float32)
     weights = (rng.random(labels.shape) < 0.9).astype(np.float32)
     quality = DetectionQuality()
     for rows in (slice(0, 25), slice(25, 40)):
         quality.update_state(Detections(*(ops.convert_to_tensor(array[rows]) for array in (logits, labels, weights))))
     results = as_floats(quality.result())
     counted = weights > 0
-    assert results["detection_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(labels[counted], logits[counted]), abs=1e-4)
+    assert results["detection_auc"] == pytest.approx(sklearn_metrics.roc_auc_score(labels[counted], logits[counted]), abs=2e-4)
     detected = logits[counted] >= 0
     assert results["precision"] == pytest.approx(sklearn_metrics.precision_score(labels[counted], detected), abs=1e-6)
     assert results["recall"] == pytest.approx(sklearn_metrics.recall_score(labels[counted], detected), abs=1e-6)

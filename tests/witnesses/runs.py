@@ -1,3 +1,5 @@
+"""Fixtures of finished and prepared runs, for the tests of training and of all that reads runs."""
+
 import dataclasses
 
 import pytest

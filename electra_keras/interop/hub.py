@@ -1,0 +1,71 @@
+"""Where a model that the user names lies: on this machine, or on the Hugging Face hub."""
+
+import os
+import pathlib
+import re
+
+from electra_keras.errors import UserError
+
+HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]*[\w-]")
+FOLDERS = ("", "discriminator/", "generator/")
+SMALL_FILES = (
+    "config.json",
+    "tokenizer.json",
+    "tokenizer_config.json",
+    "vocab.txt",
+    "assets/tokenizer/vocabulary.txt",
+    "heads.safetensors",
+)
+# The first of these that a repository has is fetched; TensorFlow's, Flax' and Rust's copies of the weights are not.
+WEIGHT_FILES = ("model.safetensors", "model.weights.h5", "pytorch_model.bin")
+
+
+def is_hub_id(name: str | os.PathLike) -> bool:
+    """Whether a name can only mean a repository on the hub: OWNER/NAME, where neither it nor a folder OWNER is here."""
+    text = os.fspath(name)
+    return bool(HUB_ID.fullmatch(text)) and not os.path.lexists(text) and not os.path.isdir(text.split("/")[0])
+
+
+def locate(source: str | os.PathLike) -> pathlib.Path:
+    """Returns the path of a model, after fetching it when it is on the hub.
+
+    Args:
+        source: a folder, the prefix of a TensorFlow checkpoint, or OWNER/NAME on the hub.
+
+    Raises:
+        UserError: there is no such thing, or the hub cannot be reached.
+    """
+    if is_hub_id(source):
+        return fetch(os.fspath(source))
+    path = pathlib.Path(source)
+    if path.exists() or path.with_name(f"{path.name}.index").is_file():
+        return path
+    raise UserError(f"There is no {source}. Give a folder, a TensorFlow checkpoint (.../model.ckpt-1000), or a hub id such as owner/name.")
+
+
+def fetch(repository: str) -> pathlib.Path:
+    """Downloads what is needed of a repository into the hub's cache, or takes it from there; returns the folder.
+
+    Raises:
+        UserError: there is no such repository, it needs a login, or there is no network and no cached copy.
+    """
+    # Imported late: it takes half a second to load.
+    from huggingface_hub import snapshot_download
+
+    try:
+        folder = pathlib.Path(snapshot_download(repository, allow_patterns=_in_folders(SMALL_FILES)))
+        for name in WEIGHT_FILES:
+            folder = pathlib.Path(snapshot_download(repository, allow_patterns=_in_folders((name,))))
+            if any((folder / place).is_file() for place in _in_folders((name,))):
+                break
+    except (OSError, ValueError) as error:
+        reason = str(error).strip().split("\n")[0]
+        raise UserError(
+            f"Cannot fetch {repository} from the Hugging Face hub ({type(error).__name__}: {reason}). "
+            "Check the name and the network, or give a folder that holds the model."
+        ) from error
+    return folder
+
+
+def _in_folders(names: tuple[str, ...]) -> list[str]:
+    return [f"{folder}{name}" for folder in FOLDERS for name in names]
