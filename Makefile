@@ -47,6 +47,7 @@ bench: $(VENV)/.test-installed
 	$(BIN)/python benchmarks/throughput.py --out benchmarks/results/throughput.json
 	$(BIN)/python benchmarks/prepare.py --out benchmarks/results/prepare.json
 	$(BIN)/python benchmarks/demo.py --out benchmarks/results/demo.json
+	$(BIN)/python benchmarks/parity.py --out benchmarks/results/parity.json
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

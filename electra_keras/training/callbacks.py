@@ -4,6 +4,7 @@ They run in that order at a step, so that whatever a checkpoint's step has to sa
 exists; a run resumed from it cuts the file there and repeats nothing.
 """
 
+import abc
 import dataclasses
 import time
 from collections.abc import Iterable
@@ -63,7 +64,7 @@ class Session:
     num_steps: int
 
 
-class StepCallback(keras.callbacks.Callback):
+class StepCallback(keras.callbacks.Callback, abc.ABC):
     """A callback that acts at every `every` steps and at the last one, counted over the whole run."""
 
     model: ElectraPretrainer
@@ -83,9 +84,9 @@ class StepCallback(keras.callbacks.Callback):
         """Whether to act after this step."""
         return step % self.every == 0 or step == self.session.num_steps
 
+    @abc.abstractmethod
     def act(self, step: int) -> None:
         """Does what the callback is for."""
-        raise NotImplementedError(f"{type(self).__name__} must define act(step).")
 
 
 class MetricsLog(StepCallback):

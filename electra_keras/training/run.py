@@ -12,6 +12,7 @@ from electra_keras.config_loading import config_differences
 from electra_keras.data.dataset import held_out_batches, training_batches
 from electra_keras.data.prepare import prepare
 from electra_keras.data.prepared import PreparedData
+from electra_keras.data.tokenizer import SETTINGS_FILE, VOCABULARY_FILE
 from electra_keras.errors import RunError
 from electra_keras.objectives import build_objective
 from electra_keras.training.callbacks import Checkpoints, Clock, MetricsLog, Session, Validation
@@ -84,10 +85,12 @@ def with_running_backend(config: Config) -> Config:
 def check_startable(run: RunDirectory, config: Config, resume: bool) -> None:
     """Raises RunError where a run directory cannot take this run."""
     if not run.exists():
-        others = [path.name for path in run.path.iterdir() if path.name != run.data_path.name] if run.path.is_dir() else []
-        leftovers = {CONFIG, "vocab.txt", "tokenizer_config.json"}
-        if set(others) - leftovers:
-            raise RunError(f"{run.path} is not empty and holds no run ({', '.join(sorted(others)[:3])}). Choose a new folder.")
+        # A start that was killed leaves temporary files, prepared data, and a run that is not yet one.
+        leftovers = {run.data_path.name, CONFIG, VOCABULARY_FILE, SETTINGS_FILE}
+        names = [path.name for path in run.path.iterdir()] if run.path.is_dir() else []
+        others = sorted(name for name in names if name not in leftovers and not name.startswith("."))
+        if others:
+            raise RunError(f"{run.path} is not empty and holds no run ({', '.join(others[:3])}). Choose a new folder.")
         return
     RunDirectory.open(run.path)
     if not resume:

@@ -7,7 +7,6 @@ import pytest
 import torch
 import transformers
 from safetensors.numpy import load_file, save_file
-
 from witnesses.electra_in_huggingface import SHAPES, build_pair, randomize, save, save_pair, vocabulary
 
 from electra_keras.artifacts import RunDirectory

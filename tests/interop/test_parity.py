@@ -39,7 +39,8 @@ class Pair:
         rng = np.random.default_rng(0)
         lengths = np.array([POSITIONS, POSITIONS - 4, 7, POSITIONS])
         real = np.arange(POSITIONS) < lengths[:, None]
-        ids = rng.integers(0, shape.vocab_size, (BATCH, POSITIONS))
+        # Not [PAD]: torch.nn.Embedding has a padding_idx, whose row gets no gradient.
+        ids = rng.integers(1, shape.vocab_size, (BATCH, POSITIONS))
         positions = np.stack([np.sort(rng.choice(np.arange(1, length), MASKED, replace=False)) for length in lengths])
         weights = np.ones((BATCH, MASKED), np.float32)
         weights[2, 2] = 0
@@ -52,7 +53,7 @@ class Pair:
         }
         self.y = rng.integers(0, shape.vocab_size, (BATCH, MASKED)).astype(np.int32)
         self.weights = weights
-        self.sampled_ids = rng.integers(0, shape.vocab_size, (BATCH, MASKED)).astype(np.int32)
+        self.sampled_ids = rng.integers(1, shape.vocab_size, (BATCH, MASKED)).astype(np.int32)
         self.sampled_ids[0] = self.y[0]
 
     def sampler(self, logits, temperature, batch):

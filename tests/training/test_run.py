@@ -199,6 +199,15 @@ def test_a_folder_of_other_things_is_refused(tmp_path, config, data_dir):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["thesis.txt"]
 
 
+def test_what_a_killed_start_left_does_not_stand_in_the_way(tmp_path, config, data_dir):
+    run = RunDirectory(tmp_path / "run")
+    (run.path / ".data.partial").mkdir(parents=True)
+    save_config(config, run.path / "config.yaml")
+    (run.path / "vocab.txt").write_text("[PAD]\n")
+    short = changed(config, "training", num_steps=1)
+    assert pretrain(short, run.path, data_dir=data_dir, report=lambda line: None).is_finished
+
+
 def test_divergence_stops_with_step_and_checkpoint(tmp_path, config, data_dir):
     # Without warmup and clipping a rate of 1e30 makes the weights infinite in the first updates.
     wild = changed(changed(config, "optimizer", learning_rate=1e30, warmup_steps=0, clip_norm=None), "training", checkpoint_every_steps=1)

@@ -60,12 +60,13 @@ def build_pair(shape, seed=0):
 
 
 def randomize(model, seed):
-    """Gives every weight a value away from its initial one, biases and LayerNorms too."""
+    """Gives every weight a value away from its initial one, biases and LayerNorms too; matrices keep the scale of their inputs."""
     random = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for name, parameter in model.named_parameters():
             centre = 1.0 if name.endswith("LayerNorm.weight") else 0.0
-            parameter.copy_(centre + 0.4 * torch.randn(parameter.shape, generator=random))
+            scale = parameter.shape[1] ** -0.5 if parameter.ndim == 2 else 0.3
+            parameter.copy_(centre + scale * torch.randn(parameter.shape, generator=random))
 
 
 def save(model, folder, **settings):

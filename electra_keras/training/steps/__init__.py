@@ -4,6 +4,8 @@ import importlib
 
 import keras
 
+from electra_keras.errors import BackendError
+
 
 def step_mixin() -> type:
     """Returns the class that gives a keras.Model the `train_step` and `test_step` of the running backend."""
@@ -15,5 +17,5 @@ def step_mixin() -> type:
         case "torch":
             name = "TorchSteps"
         case other:
-            raise NotImplementedError(f"There is no training step for the backend {other!r}; use jax, tensorflow or torch.")
+            raise BackendError(f"There is no training step for the backend {other!r}; set KERAS_BACKEND to jax, tensorflow or torch.")
     return getattr(importlib.import_module(f"electra_keras.training.steps.{keras.backend.backend()}"), name)
