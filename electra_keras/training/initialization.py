@@ -11,6 +11,7 @@ from electra_keras.config import Config, ModelConfig
 from electra_keras.data.prepared import PreparedData
 from electra_keras.data.statistics import pmi_embeddings, unigram_log_probs
 from electra_keras.errors import RunError
+from electra_keras.modeling.embeddings import NUM_SEGMENTS
 from electra_keras.modeling.weights import load_named_weights, named_weights
 from electra_keras.training.neighbor_attention import POSITION_DIM, position_embeddings, projection_kernel, query_key_value_kernel
 
@@ -63,6 +64,8 @@ def _detection_bias(log_probs: np.ndarray, mask_prob: float) -> np.ndarray:
 
 def _look_at_neighbors(weights: Mapping[str, keras.Variable], model: ModelConfig) -> None:
     _set(weights, "position/embeddings", position_embeddings(model.max_positions, model.embedding_dim, EMBEDDING_SCALE))
+    # Anything that all tokens share would blur the sinusoids that the heads compare.
+    _set(weights, "segment/embeddings", np.zeros((NUM_SEGMENTS, model.embedding_dim), np.float32))
     heads = {"generator": model.generator_shape()["num_heads"], "discriminator": model.num_heads, "encoder": model.num_heads}
     for name, variable in weights.items():
         kernel = ops.convert_to_numpy(variable.value)

@@ -139,6 +139,28 @@ def test_a_projection_keeps_positions_apart_from_words():
     assert not (positions @ result)[:, :-32].any()
 
 
+def test_neighbors_set_positions_segments_and_first_layers_alone():
+    config, models = built(
+        model__attention_initialization="neighbors",
+        model__embedding_dim=64,
+        model__hidden_dim=128,
+        model__num_heads=2,
+        model__generator_width_fraction=0.5,
+    )
+    before = values(models)
+    initialize(models, config, FakeData())
+    after = values(models)
+    changed = {name for name in after if not np.array_equal(after[name], before[name])}
+    assert changed == {
+        "embeddings/position/embeddings",
+        "embeddings/segment/embeddings",
+        "discriminator/embeddings_project/kernel",
+        "generator/layer_0/attention/qkv/kernel",
+        "discriminator/layer_0/attention/qkv/kernel",
+    }
+    assert not after["embeddings/segment/embeddings"].any()
+
+
 def test_narrow_models_are_refused():
     config, models = built(model__attention_initialization="neighbors")
     with pytest.raises(ConfigError, match=r"embedding_dim of at least 64, not 6"):
