@@ -19,6 +19,7 @@ import jsonargparse
 
 from electra_keras import __version__, terminal
 from electra_keras.backend import choose_backend
+from electra_keras.cli_exchange import EXPORT_OPTIONS, IMPORT_OPTIONS, PUSH_OPTIONS, push
 from electra_keras.cli_messages import plain_message, refuse_unknown_words
 from electra_keras.config_loading import add_config_arguments, config_fields, given_overrides, load_config
 from electra_keras.errors import ConfigError, UserError
@@ -151,7 +152,7 @@ def import_model(arguments: Mapping[str, Any]) -> None:
     from electra_keras.interop.importing import import_run
 
     _prepare_backend(None, None)
-    import_run(arguments["from"], arguments["run_dir"], generator_from=arguments.get("generator_from"))
+    import_run(arguments["from"], arguments["run_dir"], generator_from=arguments.get("generator_from"), only=arguments.get("only"))
 
 
 def export(arguments: Mapping[str, Any]) -> None:
@@ -275,28 +276,9 @@ _COMMANDS = {
             "--backend": _BACKEND,
         },
     ),
-    "import": Command(
-        import_model,
-        "make a run of a pretrained model",
-        {
-            "--from": {
-                "required": True,
-                "metavar": "SOURCE",
-                "help": "folder of Hugging Face or KerasHub, checkpoint of the original, or a name on the hub (owner/name)",
-            },
-            "--run_dir": {"required": True, "metavar": "D", "help": "new folder for the run"},
-            "--generator_from": {"metavar": "SOURCE", "help": "the generator, where it lies apart from the discriminator"},
-        },
-    ),
-    "export": Command(
-        export,
-        "write a run's models for another library",
-        {
-            "--run_dir": {"required": True, "metavar": "D", "help": "folder of the run"},
-            "--to": {"required": True, "choices": ["huggingface", "keras_hub"], "help": "the library"},
-            "--out_dir": {"required": True, "metavar": "D", "help": "new folder to write to"},
-        },
-    ),
+    "import": Command(import_model, "make a run of a pretrained model", IMPORT_OPTIONS),
+    "export": Command(export, "write a run's models for another library, or as a detector for inference", EXPORT_OPTIONS),
+    "push": Command(push, "upload a run's models to the Hugging Face hub", PUSH_OPTIONS),
 }
 
 

@@ -167,7 +167,7 @@ def _read(name: str | os.PathLike) -> tuple[Config, WordPieceTokenizer, Arrays]:
         return run.config, run.tokenizer(), run.final_weights()
     from electra_keras.interop.importing import read_pretrained
 
-    pretrained = read_pretrained(name)
+    pretrained = read_pretrained(name, only="discriminator")
     _check_detects(name, pretrained.config.objective.name, pretrained.missing)
     return pretrained.config, pretrained.tokenizer, pretrained.weights
 

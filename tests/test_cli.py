@@ -60,9 +60,12 @@ def error_of(capsys, argv):
 @pytest.mark.parametrize(
     ("argv", "message"),
     [
-        ([], "give a command: prepare, pretrain, evaluate, detect, import, export."),
-        (["detct"], "unknown command 'detct'; the commands are prepare, pretrain, evaluate, detect, import, export. Did you mean detect?"),
-        (["qqq"], "unknown command 'qqq'; the commands are prepare, pretrain, evaluate, detect, import, export."),
+        ([], "give a command: prepare, pretrain, evaluate, detect, import, export, push."),
+        (
+            ["detct"],
+            "unknown command 'detct'; the commands are prepare, pretrain, evaluate, detect, import, export, push. Did you mean detect?",
+        ),
+        (["qqq"], "unknown command 'qqq'; the commands are prepare, pretrain, evaluate, detect, import, export, push."),
         (["--hepl"], "unknown option --hepl. Did you mean --help?"),
         (["detect", "--txt", "a"], "unknown option --txt. Did you mean --text?"),
         (["detect", "--zzz=1"], "unknown option --zzz. `electra-keras detect --help` lists the options."),

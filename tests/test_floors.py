@@ -27,6 +27,7 @@ FLOORS = {
     "study": 6,
     "terminal": 6,
     "text_lines": 6,
+    "cli_exchange": 6,
     "cli_messages": 6,
     "cli": 7,
     "__main__": 8,

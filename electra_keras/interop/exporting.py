@@ -9,6 +9,7 @@ from electra_keras.config import ModelConfig
 from electra_keras.data.replacing import replaced_folder
 from electra_keras.errors import UserError
 from electra_keras.interop import huggingface, keras_hub
+from electra_keras.interop.formats.files import FILE_WRITERS, folder_writer
 from electra_keras.interop.importing import check_free
 from electra_keras.interop.layout import EncoderSize, Head, check_names_and_shapes, from_run_weights
 from electra_keras.interop.pretrained import PretrainedEncoder
@@ -16,6 +17,7 @@ from electra_keras.interop.pretrained import PretrainedEncoder
 # Writes encoders into a folder and returns lines for the user.
 Writer = Callable[[Sequence[PretrainedEncoder], pathlib.Path], list[str]]
 WRITERS: dict[str, Writer] = {"huggingface": huggingface.write_encoders, "keras_hub": keras_hub.write_encoders}
+WRITERS |= {name: folder_writer(name) for name in FILE_WRITERS}
 
 
 def export_run(run_dir: str | os.PathLike, to: str, out_dir: str | os.PathLike, *, report: Callable[[str], None] = print) -> None:

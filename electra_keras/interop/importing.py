@@ -19,6 +19,7 @@ def import_run(
     run_dir: str | os.PathLike,
     *,
     generator_from: str | os.PathLike | None = None,
+    only: str | None = None,
     report: Callable[[str], None] = print,
 ) -> RunDirectory:
     """Makes a run directory of a pretrained model.
@@ -28,6 +29,7 @@ def import_run(
             TensorFlow 1 checkpoint of the original, or the folder that holds it; or OWNER/NAME on the Hugging Face hub.
         run_dir: a new or empty folder.
         generator_from: the same for the generator, where it lies apart.
+        only: "discriminator" or "generator" leaves the other one out; None takes what is there.
         report: takes lines for the user.
 
     Returns:
@@ -38,7 +40,7 @@ def import_run(
     """
     path = pathlib.Path(run_dir)
     check_free(path)
-    pretrained = read_pretrained(source, generator_from=generator_from)
+    pretrained = read_pretrained(source, generator_from=generator_from, only=only)
     description = {"kind": "imported", "source": _label(source), "missing": list(pretrained.missing)}
     with replaced_folder(path) as folder:
         run = RunDirectory.create(folder, pretrained.config, pretrained.tokenizer, description)
@@ -48,7 +50,9 @@ def import_run(
     return RunDirectory.open(path)
 
 
-def read_pretrained(source: str | os.PathLike, *, generator_from: str | os.PathLike | None = None) -> PretrainedRun:
+def read_pretrained(
+    source: str | os.PathLike, *, generator_from: str | os.PathLike | None = None, only: str | None = None
+) -> PretrainedRun:
     """Reads a model from elsewhere into memory; arguments and errors are those of `import_run`."""
     encoders = read_encoders(locate(source))
     if generator_from is not None:
@@ -56,6 +60,10 @@ def read_pretrained(source: str | os.PathLike, *, generator_from: str | os.PathL
         if not generators:
             raise UserError(f"{generator_from} holds no generator (ElectraForMaskedLM).")
         encoders = [encoder for encoder in encoders if encoder.head != "masked_lm"] + generators
+    if only is not None:
+        encoders = [encoder for encoder in encoders if (encoder.head == "masked_lm") == (only == "generator")]
+        if not encoders:
+            raise UserError(f"{source} holds no {only}.")
     return put_together(encoders)
 
 

@@ -21,7 +21,7 @@ from electra_keras.data.vocabulary import CONTINUATION, read_vocabulary
 from electra_keras.errors import UserError
 from electra_keras.files import write_json
 from electra_keras.interop.huggingface_tokenizer import read_json
-from electra_keras.interop.layout import NUM_SEGMENTS, EncoderSize, Head, check_names_and_shapes, to_run_weights
+from electra_keras.interop.layout import NUM_SEGMENTS, EncoderSize, Head, check_names_and_shapes, listing, to_run_weights
 from electra_keras.interop.pretrained import PretrainedEncoder, fitted_tokenizer
 
 CONFIG, TOKENIZER, WEIGHTS, HEADS = "config.json", "tokenizer.json", "model.weights.h5", "heads.safetensors"
@@ -67,17 +67,10 @@ def read_encoder(folder: pathlib.Path) -> PretrainedEncoder:
     vocab, settings = _read_tokenizer(folder)
     tokenizer = fitted_tokenizer(vocab, settings, size.vocab_size, str(folder))
     backbone = _build_backbone(size, float(values.get("dropout", 0.1)))
-    try:
-        backbone.load_weights(folder / WEIGHTS)
-    # h5py and Keras raise whatever they meet first in a damaged file.
-    except Exception as error:
-        reason = str(error).split("\n")[0]
-        raise UserError(
-            f"{folder / WEIGHTS} does not hold the weights that {folder / CONFIG} describes ({reason}). Fetch it again."
-        ) from error
+    _load_weights(backbone, folder)
     variables = {variable.path: variable for variable in backbone.weights}
     shapes = size.weight_shapes(None)
-    weights = {name: np.array(variables[backbone_name(name)]).reshape(shape) for name, shape in shapes.items()}
+    weights = {name: _to_array(variables[backbone_name(name)]).reshape(shape) for name, shape in shapes.items()}
     head, head_weights = _read_head(folder, size)
     dropout = float(values.get("dropout", 0.1))
     return PretrainedEncoder(size, head, weights | head_weights, tokenizer, dropout, dropout, str(folder))
@@ -175,6 +168,38 @@ def _build_backbone(size: EncoderSize, dropout: float) -> Any:
 
     sizes = {theirs: getattr(size, ours) for ours, theirs in SIZES.items()}
     return keras_hub.models.ElectraBackbone(**sizes, dropout=dropout, num_segments=NUM_SEGMENTS, dtype="float32", name="electra_backbone")
+
+
+def _load_weights(backbone: Any, folder: pathlib.Path) -> None:
+    import h5py
+
+    for variable in backbone.weights:
+        variable.assign(np.full(variable.shape, np.nan, np.float32))
+    try:
+        backbone.load_weights(folder / WEIGHTS)
+        stored: list[str] = []
+        with h5py.File(folder / WEIGHTS, "r") as file:
+            file.visititems(lambda name, item: stored.append(name) if isinstance(item, h5py.Dataset) else None)
+    # h5py and Keras raise whatever they meet first in a damaged file.
+    except Exception as error:
+        reason = str(error).split("\n")[0]
+        raise UserError(
+            f"{folder / WEIGHTS} does not hold the weights that {folder / CONFIG} describes ({reason}). Fetch it again."
+        ) from error
+    # Keras passes over what it does not look for, and warns only of some of what it does not find.
+    unset = [variable.path for variable in backbone.weights if np.isnan(_to_array(variable)).any()]
+    stored = [name for name in stored if "/vars/" in name and "seed_generator" not in name]
+    if unset or len(stored) != len(backbone.weights):
+        raise UserError(
+            f"{folder / WEIGHTS} does not hold the weights that {folder / CONFIG} describes: it has {len(stored)} arrays where "
+            f"{len(backbone.weights)} are needed{f', and none for {listing(unset)}' if unset else ''}. Fetch it again."
+        )
+
+
+def _to_array(variable: Any) -> np.ndarray:
+    import keras
+
+    return np.array(keras.ops.convert_to_numpy(variable.value))
 
 
 def _read_size(config: Mapping[str, Any], path: pathlib.Path) -> tuple[EncoderSize, Mapping[str, Any]]:

@@ -87,7 +87,8 @@ def _read_variables(prefix: pathlib.Path) -> Arrays:
         reader = tf.train.load_checkpoint(str(prefix))
         names = [name for name in reader.get_variable_to_shape_map() if not TRAINING_STATE.match(name)]
         return {name: np.asarray(reader.get_tensor(name)) for name in names}
-    except (tf.errors.OpError, RuntimeError, ValueError, OSError) as error:
+    # TensorFlow's reader answers a file that is cut short by whatever its status code happens to map to, IndexError for one.
+    except Exception as error:
         reason = str(error).split("\n")[0]
         raise UserError(
             f"{prefix} cannot be read as a TensorFlow checkpoint ({reason}). Fetch its .index and .data files again."

@@ -117,7 +117,7 @@ def _pair(discriminator: PretrainedEncoder, generator: PretrainedEncoder) -> Pre
         if ours != theirs:
             raise UserError(
                 f"{discriminator.source} has {name} {ours} and its generator {theirs}; in a run both have the same. "
-                "Import the one you need alone."
+                "Import one of them alone, with --only discriminator or --only generator."
             )
     widths = ("hidden_dim", "num_heads", "intermediate_dim")
     fractions = [
@@ -127,7 +127,7 @@ def _pair(discriminator: PretrainedEncoder, generator: PretrainedEncoder) -> Pre
     if None in fractions:
         raise UserError(
             f"The generator {generator.source} ({_shape(generator)}) is no fraction of the discriminator ({_shape(discriminator)}) "
-            "in width or depth, which a run needs. Import the one you need alone."
+            "in width or depth, which a run needs. Import one of them alone, with --only discriminator or --only generator."
         )
     model = _model_config(
         discriminator,
@@ -164,7 +164,8 @@ def _config(encoder: PretrainedEncoder, model: ModelConfig, objective: str) -> C
 
 def _shape(encoder: PretrainedEncoder) -> str:
     size = encoder.size
-    return f"{size.num_layers} layers of {size.hidden_dim}, {size.num_heads} heads, {size.intermediate_dim} wide"
+    names = ("num_layers", "hidden_dim", "num_heads", "intermediate_dim")
+    return ", ".join(f"{name} {getattr(size, name)}" for name in names)
 
 
 def fitted_tokenizer(vocab: list[str], settings: dict[str, bool | None], vocab_size: int, source: str) -> WordPieceTokenizer:

@@ -5,6 +5,8 @@ from keras import ops
 
 from electra_keras.errors import ConfigError
 from electra_keras.modeling.initializers import SeededNormal, derive_seed
+from electra_keras.modeling.kernels.dropout import Dropout
+from electra_keras.modeling.kernels.matmul import tied_logits
 
 LAYER_NORM_EPSILON = 1e-12
 NUM_SEGMENTS = 2
@@ -45,7 +47,7 @@ class Embeddings(keras.layers.Layer):
             NUM_SEGMENTS, embedding_dim, embeddings_initializer=self._initializer("segment"), dtype=self.dtype_policy, name="segment"
         )
         self.norm = keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, dtype=self.dtype_policy, name="norm")
-        self.drop = keras.layers.Dropout(dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy, name="dropout")
+        self.drop = Dropout(dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy, name="dropout")
 
     def _initializer(self, name):
         if self.initialization == "zeros":
@@ -76,7 +78,7 @@ class Embeddings(keras.layers.Layer):
             ConfigError: the sequence is longer than the position embeddings serve.
         """
         if mode == "logits":
-            return self.word(inputs, reverse=True)
+            return tied_logits(inputs, ops.convert_to_tensor(self.word.embeddings, dtype=self.compute_dtype))
         total = self._sum(inputs, segment_ids)
         if addend is not None:
             total = total + addend

@@ -2,6 +2,7 @@
 
 from keras import ops
 
+from electra_keras.modeling.kernels.cross_entropy import is_most_likely, token_losses
 from electra_keras.modeling.kernels.sampling import draw_tokens
 from electra_keras.objectives.protocol import Batch, Tensor
 
@@ -16,9 +17,8 @@ def prediction_sums(logits: Tensor, batch: Batch) -> tuple[Tensor, Tensor]:
     Returns:
         float32 scalars: the summed negative log-likelihood in nats, and the number of arg-max hits.
     """
-    logits = ops.cast(logits, "float32")
-    losses = ops.sparse_categorical_crossentropy(batch.original_ids, logits, from_logits=True)
-    hits = ops.cast(ops.equal(ops.argmax(logits, axis=-1), ops.cast(batch.original_ids, "int32")), "float32")
+    losses = token_losses(logits, batch.original_ids)
+    hits = ops.cast(is_most_likely(ops.stop_gradient(logits), batch.original_ids), "float32")
     return ops.sum(losses * batch.mask_weights), ops.sum(hits * batch.mask_weights)
 
 

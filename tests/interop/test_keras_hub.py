@@ -150,6 +150,8 @@ def wrong_head(folder):
 BAD = [
     (change_json("config.json", registered_name="keras_hub>BertBackbone"), "is the preset of keras_hub>BertBackbone"),
     (change_json("config.json", hidden_dim=15), "does not hold the weights that"),
+    (change_json("config.json", num_layers=1), "it has 41 arrays where 25 are needed"),
+    (change_json("config.json", num_layers=3), "does not hold the weights that"),
     (change_json("config.json", num_layers=None), "gives no whole number for num_layers"),
     (change_json("config.json", num_segments=4), "has 4 segments"),
     (change_json("tokenizer.json", split=False), "describes no WordPiece"),

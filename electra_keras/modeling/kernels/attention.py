@@ -10,7 +10,7 @@ MASKED_SCORE = -1e9
 """Added to the score of padding: large enough that its weight is 0, finite so that a row of padding alone gives no NaN."""
 
 
-def attend(query, key, value, padding_mask):
+def attend(query, key, value, padding_mask, drop: Callable | None = None):
     """Mixes the values of every sequence by the softmax of its scaled query-key products, by the backend's fastest form.
 
     PyTorch's fused kernel, and cuDNN's through JAX on an accelerator; XLA on CPU and TensorFlow have none, and there the portable form is
@@ -21,17 +21,18 @@ def attend(query, key, value, padding_mask):
         key: as query.
         value: as query.
         padding_mask: bool or int (batch, length), 1 = real; padding is attended to by no one.
+        drop: dropout of the weights, as for `attend_portable`, which alone can drop.
 
     Returns:
         As value, in value's dtype. The softmax is computed in float32.
     """
     match keras.backend.backend():
         case "jax":
-            return _attend_jax(query, key, value, padding_mask)
-        case "torch":
+            return _attend_jax(query, key, value, padding_mask, drop)
+        case "torch" if drop is None:
             return _attend_fused(query, key, value, padding_mask)
         case _:
-            return attend_portable(query, key, value, padding_mask)
+            return attend_portable(query, key, value, padding_mask, drop)
 
 
 def attend_portable(query, key, value, padding_mask, drop: Callable | None = None):
@@ -69,8 +70,11 @@ def _attend_fused(query, key, value, padding_mask):
     return ops.dot_product_attention(query, key, value, mask=mask)
 
 
-def _attend_jax(query, key, value, padding_mask):
+def _attend_jax(query, key, value, padding_mask, drop):
     import jax
 
-    on_cpu = jax.default_backend() == "cpu"
-    return attend_portable(query, key, value, padding_mask) if on_cpu else _attend_fused(query, key, value, padding_mask)
+    if jax.default_backend() != "cpu":
+        return _attend_fused(query, key, value, padding_mask) if drop is None else attend_portable(query, key, value, padding_mask, drop)
+    # XLA on CPU computes a batched product of 16-bit matrices more slowly than one of 32 bits.
+    parts = [ops.cast(part, "float32") for part in (query, key, value)]
+    return ops.cast(attend_portable(*parts, padding_mask, drop), value.dtype)

@@ -1,0 +1,106 @@
+"""The detector as a Keras model with probabilities as its output, and the files that `Model.export` makes of it."""
+
+import os
+import pathlib
+from typing import Any
+
+from electra_keras.backend import choose_backend, loaded_backend
+from electra_keras.config import ModelConfig
+from electra_keras.errors import BackendError
+from electra_keras.interop.formats.names import INPUTS, OUTPUT
+from electra_keras.interop.layout import to_run_weights
+from electra_keras.interop.pretrained import PretrainedEncoder
+
+# The one backend whose SavedModel and LiteRT files are right as tried (benchmarks/formats.py); weights know no backend.
+BACKEND = "tensorflow"
+
+
+def build_keras_detector(discriminator: PretrainedEncoder) -> Any:
+    """Builds the discriminator with a sigmoid behind it, float32, without dropout.
+
+    Returns:
+        keras.Model from {token_ids, segment_ids, padding_mask}, int32 (batch, length), to P(replaced), float32 (batch, length).
+    """
+    # A caller may have had no need of keras so far.
+    choose_backend(None, None)
+
+    import keras
+
+    from electra_keras.modeling.models import build_discriminator
+    from electra_keras.modeling.weights import load_named_weights
+
+    size = discriminator.size
+    config = ModelConfig(
+        num_layers=size.num_layers,
+        hidden_dim=size.hidden_dim,
+        num_heads=size.num_heads,
+        intermediate_dim=size.intermediate_dim,
+        embedding_dim=size.embedding_dim,
+        max_positions=size.max_positions,
+        generator_width_fraction=1.0,
+        dropout=0.0,
+        attention_dropout=0.0,
+    )
+    model = build_discriminator(config, size.vocab_size, dtype="float32")
+    load_named_weights({"discriminator": model}, to_run_weights(discriminator.weights, "discriminator", own_embeddings=False))
+    outputs = keras.layers.Activation("sigmoid", dtype="float32", name=OUTPUT)(model.output)
+    return keras.Model(model.input, outputs, name="detector")
+
+
+def keras_export(model: Any, path: str | os.PathLike, file_format: str, batch: int | None, length: int | None) -> None:
+    """Calls `Model.export` for a given shape of the inputs.
+
+    Args:
+        model: as `build_keras_detector` returns it.
+        path: file or folder to write.
+        file_format: a format of `Model.export`.
+        batch: texts at once; None for any number.
+        length: tokens of each; None for any number.
+
+    Raises:
+        Exception: whatever the converter raises; which combinations work depends on the backend.
+    """
+    import keras
+
+    signature = [{name: keras.InputSpec(shape=(batch, length), dtype="int32", name=name) for name in INPUTS}]
+    model.export(os.fspath(path), format=file_format, input_signature=signature, verbose=False)
+
+
+def write_saved_model(discriminator: PretrainedEncoder, folder: pathlib.Path) -> str:
+    """Writes a TensorFlow SavedModel for any batch and length into folder/saved_model.
+
+    Returns:
+        A line for the user.
+
+    Raises:
+        BackendError: keras is loaded with another backend than TensorFlow.
+    """
+    _choose_tensorflow()
+    keras_export(build_keras_detector(discriminator), folder / "saved_model", "tf_saved_model", None, None)
+    return "saved_model/ opens with tensorflow.saved_model.load; .serve({token_ids, segment_ids, padding_mask}), any batch and length"
+
+
+def write_litert(discriminator: PretrainedEncoder, folder: pathlib.Path) -> str:
+    """Writes a LiteRT (TFLite) file with built-in operators only, for one text of the model's longest sequence.
+
+    A file with dynamic length needs TensorFlow's own operators in the interpreter, which phones lack; texts are padded instead.
+
+    Returns:
+        A line for the user.
+
+    Raises:
+        BackendError: keras is loaded with another backend than TensorFlow.
+    """
+    _choose_tensorflow()
+    length = discriminator.size.max_positions
+    keras_export(build_keras_detector(discriminator), folder / "detector.tflite", "litert", 1, length)
+    return f"detector.tflite runs in LiteRT with built-in operators, one text at a time, padded to {length} tokens (padding_mask 0)"
+
+
+def _choose_tensorflow() -> None:
+    if loaded_backend() not in (None, BACKEND):
+        raise BackendError(
+            f"This format is written with Keras on TensorFlow, but keras is already loaded with {loaded_backend()} in this process. "
+            "Export in a process of its own: `electra-keras export`."
+        )
+    choose_backend(BACKEND, None)

@@ -1,0 +1,69 @@
+"""Cross-entropy over a large vocabulary, with as few passes over the logits as the backend allows."""
+
+import functools
+
+import keras
+from keras import ops
+
+
+def token_losses(logits, token_ids):
+    """Returns the negative log-likelihood of tokens in nats, float32 (...), computed in float32.
+
+    Args:
+        logits: float (..., vocab), before softmax.
+        token_ids: int32 (...), in [0, vocab).
+    """
+    match keras.backend.backend():
+        case "jax":
+            return _jax_losses()(logits, token_ids)
+        case _:
+            return token_losses_portable(logits, token_ids)
+
+
+def token_losses_portable(logits, token_ids):
+    """The definition, by Keras."""
+    return ops.sparse_categorical_crossentropy(token_ids, ops.cast(logits, "float32"), from_logits=True)
+
+
+def is_most_likely(logits, token_ids):
+    """Tells whether a token is the arg-max, bool (...); of equal logits the first counts.
+
+    Counting the logits that come before the token's takes a quarter of the time that arg-max takes under XLA on CPU, which follows value
+    and index through a scalar loop.
+
+    Args:
+        logits: float (..., vocab).
+        token_ids: int32 (...), in [0, vocab).
+    """
+    token_ids = ops.expand_dims(token_ids, -1)
+    own = ops.take_along_axis(logits, token_ids, axis=-1)
+    index = ops.arange(logits.shape[-1], dtype="int32")
+    before = ops.logical_or(logits > own, ops.logical_and(ops.equal(logits, own), index < token_ids))
+    return ops.logical_not(ops.any(before, axis=-1))
+
+
+@functools.cache
+def _jax_losses():
+    """Keeps the logits and two numbers a row for the gradient, where autodiff keeps their softmax and writes a one-hot matrix."""
+    import jax
+    import jax.numpy as jnp
+
+    @jax.custom_vjp
+    def losses(logits, token_ids):
+        return forward(logits, token_ids)[0]
+
+    def forward(logits, token_ids):
+        wide = logits.astype("float32")
+        largest = jnp.max(wide, axis=-1, keepdims=True)
+        log_total = jnp.log(jnp.sum(jnp.exp(wide - largest), axis=-1)) + largest[..., 0]
+        own = jnp.take_along_axis(logits, token_ids[..., None], axis=-1)[..., 0].astype("float32")
+        return log_total - own, (logits, token_ids, log_total)
+
+    def backward(saved, gradient):
+        logits, token_ids, log_total = saved
+        probabilities = jnp.exp(logits.astype("float32") - log_total[..., None])
+        is_own = jnp.arange(logits.shape[-1]) == token_ids[..., None]
+        return (gradient[..., None] * (probabilities - is_own)).astype(logits.dtype), None
+
+    losses.defvjp(forward, backward)
+    return losses
