@@ -20,8 +20,8 @@ $(VENV)/.demo-installed: requirements.txt pyproject.toml | $(VENV)/bin/python
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --editable .
 	@touch $@
 
-$(VENV)/.test-installed: requirements-torch.txt requirements-dev.txt $(VENV)/.demo-installed
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt -r requirements-dev.txt
+$(VENV)/.test-installed: requirements-torch.txt requirements-export.txt requirements-dev.txt $(VENV)/.demo-installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-torch.txt -r requirements-export.txt -r requirements-dev.txt
 	@touch $@
 
 demo: $(VENV)/.demo-installed
@@ -48,6 +48,7 @@ bench: $(VENV)/.test-installed
 	$(BIN)/python benchmarks/prepare.py --out benchmarks/results/prepare.json
 	$(BIN)/python benchmarks/demo.py --out benchmarks/results/demo.json
 	$(BIN)/python benchmarks/parity.py --out benchmarks/results/parity.json
+	$(BIN)/python benchmarks/formats.py --out benchmarks/results/formats.json
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

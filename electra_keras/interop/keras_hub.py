@@ -9,6 +9,7 @@ written as the identity with a bias of zero, dropped on reading. Heads have no p
 """
 
 import pathlib
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -176,7 +177,10 @@ def _load_weights(backbone: Any, folder: pathlib.Path) -> None:
     for variable in backbone.weights:
         variable.assign(np.full(variable.shape, np.nan, np.float32))
     try:
-        backbone.load_weights(folder / WEIGHTS)
+        with warnings.catch_warnings():
+            # What Keras warns of is checked below, for all it does not find.
+            warnings.simplefilter("ignore")
+            backbone.load_weights(folder / WEIGHTS)
         stored: list[str] = []
         with h5py.File(folder / WEIGHTS, "r") as file:
             file.visititems(lambda name, item: stored.append(name) if isinstance(item, h5py.Dataset) else None)

@@ -30,7 +30,9 @@ PREDICTIONS: Mapping[Head, str] = {"detection": "discriminator_predictions/", "m
 
 
 def find_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
-    """Returns the prefix of a checkpoint: `path` itself, or the newest in a folder; None where there is none."""
+    """Returns the prefix of a checkpoint: the one that `path` names, or the newest in a folder; None where there is none."""
+    if path.suffix in (".index", ".meta"):
+        path = path.with_suffix("")
     if path.with_name(f"{path.name}.index").is_file():
         return path
     found = [index.with_suffix("") for index in path.glob("*.index")] if path.is_dir() else []

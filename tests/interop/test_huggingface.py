@@ -95,7 +95,11 @@ def test_a_pytorch_file_says_the_same_as_safetensors(tmp_path):
     # Older versions of transformers saved this buffer, too.
     positions = {"electra.embeddings.position_ids": torch.arange(16)[None]}
     torch.save({**model.state_dict(), **positions}, tmp_path / "old" / "pytorch_model.bin")
-    assert_equal_arrays(read_encoder(tmp_path / "old").weights, read_encoder(tmp_path / "new").weights)
+    expected = read_encoder(tmp_path / "new").weights
+    assert_equal_arrays(read_encoder(tmp_path / "old").weights, expected)
+    # As PyTorch wrote them before version 1.6, which is what the first published models are.
+    torch.save(model.state_dict(), tmp_path / "old" / "pytorch_model.bin", _use_new_zipfile_serialization=False)
+    assert_equal_arrays(read_encoder(tmp_path / "old").weights, expected)
 
 
 def test_safetensors_are_preferred(tmp_path):
@@ -262,6 +266,8 @@ def test_an_export_never_replaces_what_is_there(tmp_path):
         import_run(tmp_path / "theirs", tmp_path / "full", report=silent)
     with pytest.raises(UserError, match=r"thesis\.txt is a file"):
         export_run(tmp_path / "run", "huggingface", tmp_path / "full" / "thesis.txt", report=silent)
+    with pytest.raises(UserError, match=r"Cannot write .*: Not a directory|Cannot write .*: File exists"):
+        export_run(tmp_path / "run", "huggingface", tmp_path / "full" / "thesis.txt" / "out", report=silent)
     assert (tmp_path / "full" / "thesis.txt").read_text() == "years of work"
 
 

@@ -126,6 +126,7 @@ def test_a_folder_stands_for_its_newest_checkpoint(folder):
         (folder / f"model.ckpt-12.{suffix}").write_bytes((folder / f"model.ckpt-7.{suffix}").read_bytes())
     assert find_checkpoint(folder) == folder / "model.ckpt-12"
     assert find_checkpoint(folder / "model.ckpt-7") == folder / "model.ckpt-7"
+    assert find_checkpoint(folder / "model.ckpt-7.index") == folder / "model.ckpt-7"
     assert find_checkpoint(folder / "absent") is None
 
 
