@@ -6,6 +6,7 @@ The Keras backend is KERAS_BACKEND's; it can be chosen once a process.
 import json
 import os
 import pathlib
+import re
 import statistics
 import sys
 import time
@@ -156,7 +157,7 @@ def torch_runner(path: pathlib.Path) -> Runner:
     import torch
 
     program = torch.export.load(path).module()
-    return lambda inputs: program([torch.tensor(inputs[name]) for name in INPUTS]).detach().numpy()
+    return lambda inputs: program({name: torch.tensor(inputs[name]) for name in INPUTS}).detach().numpy()
 
 
 def openvino_runner(path: pathlib.Path) -> Runner:
@@ -264,6 +265,15 @@ def auc(runner: Runner, path: str) -> float:
     return detection_metrics(arrays["labels"][real], np.concatenate(probabilities)[real])["detection_auc"]
 
 
+def first_line(message: str) -> str:
+    """Returns the first line that says something: Keras and TensorFlow put a frame around what was raised inside."""
+    # Colours, and where the packages lie on this machine, belong in no result.
+    lines = [re.sub(r"\x1b\[\d*m|(/[\w.-]+)*/site-packages/", "", line).strip() for line in message.splitlines()]
+    lines = [line for line in lines if line]
+    telling = [line for line in lines if not line.startswith("Exception encountered when calling") and not line.endswith("error:")]
+    return next(iter([*telling, *lines]), "no message")
+
+
 KINDS = {"format": try_format, "corrupt": corrupt_held_out, "int8": try_int8}
 
 
@@ -274,8 +284,7 @@ def main() -> None:
         result = KINDS[job["kind"]](job)
     # A failure is a result here: which converters fail, and how, is what the table tells.
     except Exception as error:
-        first = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
-        result = {"error": f"{type(error).__name__}: {first}"[:240]}
+        result = {"error": f"{type(error).__name__}: {first_line(str(error))}"[:240]}
     print("\n" + json.dumps(result), flush=True)
 
 

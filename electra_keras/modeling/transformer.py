@@ -54,9 +54,9 @@ class SelfAttention(keras.layers.Layer):
             training: whether dropout acts.
         """
         head_dim = self.hidden_dim // self.num_heads
-        shape = (-1, ops.shape(padding_mask)[1], 3, self.num_heads, head_dim)
-        parts = ops.reshape(self.qkv(inputs), shape)
-        query, key, value = parts[:, :, 0], parts[:, :, 1], parts[:, :, 2]
+        shape = (-1, ops.shape(padding_mask)[1], self.num_heads, head_dim)
+        # The gradient of a split is one concatenation; that of three slices is three padded copies and their sum.
+        query, key, value = (ops.reshape(part, shape) for part in ops.split(self.qkv(inputs), 3, axis=-1))
         drops = training and self.attention_dropout > 0
         mixed = attend(query, key, value, padding_mask, functools.partial(self.drop, training=True) if drops else None)
         return self.projection(ops.reshape(mixed, (-1, self.hidden_dim)))

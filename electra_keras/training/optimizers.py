@@ -11,6 +11,7 @@ from keras import ops
 from electra_keras.config import OptimizerConfig
 from electra_keras.modeling.weights import named_weights
 from electra_keras.training.schedules import build_schedule
+from electra_keras.training.steps import optimizer_mixin
 
 # Coefficients of the quintic Newton-Schulz iteration (Jordan et al., "Muon", 2024): they push every singular value
 # towards 1 fast, and need not converge.
@@ -57,7 +58,7 @@ def _group(name: str, shape: tuple[int, ...], config: OptimizerConfig) -> Group:
     return Group("adamw", own_rate, decay)
 
 
-class GroupedOptimizer(keras.optimizers.Optimizer):
+class GroupedOptimizer(optimizer_mixin(), keras.optimizers.Optimizer):
     """AdamW and Muon side by side under one schedule and one global-norm clip.
 
     Clipping comes before the groups, over all gradients together, as in the original. AdamW is the original's: without

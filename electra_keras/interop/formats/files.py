@@ -67,7 +67,7 @@ def folder_writer(name: str) -> Callable[[Sequence[PretrainedEncoder], pathlib.P
             raise UserError(f"{encoders[0].source} has no detection head, so there is no detector to export. Choose a run that detects.")
         line = FILE_WRITERS[name](discriminator, folder)
         discriminator.tokenizer.save(folder)
-        return [line, "vocab.txt and tokenizer_config.json open with transformers.BertTokenizerFast; wrap a text in [CLS] and [SEP]"]
+        return [line, "vocab.txt and tokenizer_config.json open with transformers.BertTokenizerFast.from_pretrained"]
 
     return write
 

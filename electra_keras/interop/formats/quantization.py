@@ -22,9 +22,14 @@ def write_int8(model: onnx.ModelProto, path: pathlib.Path) -> None:
     """
     # Imported late: it takes a second to load.
     from onnxruntime.quantization import QuantType, quantize_dynamic
+    from onnxruntime.quantization.quant_utils import add_pre_process_metadata
 
+    # The runtime's own pre-processing infers shapes and folds constants, which this graph does not need; unmarked, it is warned of.
+    prepared = onnx.ModelProto()
+    prepared.CopyFrom(model)
+    add_pre_process_metadata(prepared)
     quantize_dynamic(
-        model,
+        prepared,
         path,
         op_types_to_quantize=[*OPERATORS],
         nodes_to_exclude=[*KEPT_IN_FLOAT],

@@ -29,8 +29,8 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
     match keras.backend.backend():
         case "jax":
             return _attend_jax(query, key, value, padding_mask, drop)
-        case "torch" if drop is None:
-            return _attend_fused(query, key, value, padding_mask)
+        case "torch":
+            return _attend_torch(query, key, value, padding_mask, drop)
         case _:
             return attend_portable(query, key, value, padding_mask, drop)
 
@@ -68,6 +68,19 @@ def attend_portable(query, key, value, padding_mask, drop: Callable | None = Non
 def _attend_fused(query, key, value, padding_mask):
     mask = ops.cast(padding_mask, "bool")[:, None, None, :]
     return ops.dot_product_attention(query, key, value, mask=mask)
+
+
+def _attend_torch(query, key, value, padding_mask, drop):
+    if drop is None:
+        return _attend_fused(query, key, value, padding_mask)
+    import torch
+
+    # PyTorch's softmax is one pass forward and one backward; written out it is five and more.
+    query, key, value = (part.transpose(1, 2) for part in (query, key, value))
+    bias = (1.0 - padding_mask[:, None, None, :].float()) * MASKED_SCORE
+    scores = torch.matmul(query * (1.0 / math.sqrt(query.shape[-1])), key.transpose(2, 3))
+    weights = torch.softmax(scores.float() + bias, dim=-1).to(value.dtype)
+    return torch.matmul(drop(weights), value).transpose(1, 2)
 
 
 def _attend_jax(query, key, value, padding_mask, drop):

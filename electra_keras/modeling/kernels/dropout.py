@@ -30,6 +30,8 @@ class Dropout(keras.layers.Dropout):
         match keras.backend.backend():
             case "jax":
                 return drop_by_hash(inputs, self.rate, self.seed_generator.next())
+            case "torch":
+                return _drop_in_torch(inputs, self.rate, self.seed_generator)
             case _:
                 return super().call(inputs, training=training)
 
@@ -55,6 +57,26 @@ def drop_by_hash(inputs, rate, seed):
     bits = _mixed((bits ^ second) * _FACTORS[0], 13) * _FACTORS[1]
     kept = bits >= np.uint32(round(rate * 2**32))
     return ops.where(kept, inputs * (1.0 / (1.0 - rate)), ops.zeros((), dtype=inputs.dtype))
+
+
+def _drop_in_torch(inputs, rate, seed_generator):
+    """Cuts every 64-bit random number into four, where PyTorch's own dropout spends one on each unit (7 ns on a CPU core)."""
+    import torch
+
+    if inputs.device.type != "cpu":
+        return ops.cast(keras.random.dropout(inputs, rate, seed=seed_generator), inputs.dtype)
+    generator = torch.Generator().manual_seed(_as_integer(seed_generator.next()))
+    count = inputs.numel()
+    numbers = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    # A number of 16 bits hits the rate to 1 / 65,536; the scale is that of the rate that is hit.
+    dropped = round(rate * 2**16)
+    kept = numbers.view(torch.int16)[:count].view(inputs.shape) >= dropped - 2**15
+    return inputs * (kept * (1.0 / (1.0 - dropped / 2**16))).to(inputs.dtype)
+
+
+def _as_integer(seed):
+    first, second = (int(word) % 2**32 for word in seed)
+    return int(np.random.SeedSequence([first, second]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _seed_words(seed):

@@ -19,3 +19,19 @@ def step_mixin() -> type:
         case other:
             raise BackendError(f"There is no training step for the backend {other!r}; set KERAS_BACKEND to jax, tensorflow or torch.")
     return getattr(importlib.import_module(f"electra_keras.training.steps.{keras.backend.backend()}"), name)
+
+
+class _KerasUpdates:
+    """Leaves Keras' loop over the weights as it is: a compiler fuses it."""
+
+
+def optimizer_mixin() -> type:
+    """Returns the class that gives a GroupedOptimizer the running backend's way to update many weights."""
+    if keras.backend.backend() == "torch":
+        return importlib.import_module("electra_keras.training.steps.torch_optimizer").ForeachAdamW
+    return _KerasUpdates
+
+
+def compile_arguments() -> dict[str, bool | str]:
+    """Returns what `compile` is told beside the optimizer: whether the step is compiled by XLA."""
+    return {"jit_compile": "auto"}
