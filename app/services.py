@@ -98,10 +98,12 @@ def _describe(path: str, version: int) -> Run:
     config = directory.config
     state = "finished" if directory.is_finished else "not finished: the newest checkpoint is used"
     shape = f"{config.model.num_layers} layers of {config.model.hidden_dim}"
+    origin = directory.description
+    training = f"imported from {origin['source']}" if origin["kind"] == "imported" else f"{config.training.num_steps:,} steps · {state}"
     return Run(
         name=pathlib.Path(path).name,
         path=path,
-        description=f"{directory.objective} · {shape} · {config.training.num_steps:,} steps · {state}",
+        description=f"{directory.objective} · {shape} · {training}",
         num_steps=config.training.num_steps,
         is_finished=directory.is_finished,
         can_detect=_can_detect(path),

@@ -71,6 +71,8 @@ def evaluate(
     models = objective.build_models(config, tokenizer.vocab_size)
     load_named_weights(models, run.final_weights())
     measurer = Measurer(objective, models)
+    if not files and data_dir is None and not run.data_path.exists():
+        raise RunError(f"{run.path} holds no prepared text to measure on. Name some with --files, or the prepared corpus with --data_dir.")
     if not files:
         data = PreparedData.open(data_dir or run.data_path)
         if data.tokenizer.fingerprint != tokenizer.fingerprint:

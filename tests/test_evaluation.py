@@ -72,6 +72,11 @@ def test_missing_files_and_runs_are_named(finished, tmp_path):
         evaluate(tmp_path / "none", report=lambda line: None)
 
 
+def test_a_run_without_its_text_asks_for_some(finished):
+    with pytest.raises(RunError, match=r"no prepared text .*--files"):
+        evaluate(finished.path, report=lambda line: None)
+
+
 def test_mlm_has_no_detection_figures(tmp_path, config, data_dir):
     from electra_keras.training.run import pretrain
 

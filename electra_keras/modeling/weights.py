@@ -51,6 +51,12 @@ def load_named_weights(models: Mapping[str, keras.Model], arrays: Mapping[str, n
     Raises:
         RunError: names are left over on one side, or a shape differs; nothing has been changed then.
     """
+    absent = [model for model in models if not any(name.startswith(f"{model}/") for name in arrays)]
+    if absent:
+        raise RunError(
+            f"The weights hold no {' and no '.join(absent)}. Import the run again with its generator (--generator_from), "
+            "or use a run that has both."
+        )
     variables = named_weights(models)
     problems = []
     missing = sorted(variables.keys() - arrays.keys())
