@@ -99,7 +99,7 @@ def _describe(path: str, version: int) -> Run:
     state = "finished" if directory.is_finished else "not finished: the newest checkpoint is used"
     shape = f"{config.model.num_layers} layers of {config.model.hidden_dim}"
     origin = directory.description
-    training = f"imported from {origin['source']}" if origin["kind"] == "imported" else f"{config.training.num_steps:,} steps · {state}"
+    training = f"imported from {origin['source']}" if origin.get("kind") == "imported" else f"{config.training.num_steps:,} steps · {state}"
     return Run(
         name=pathlib.Path(path).name,
         path=path,

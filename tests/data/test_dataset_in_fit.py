@@ -38,6 +38,7 @@ class SumTokens(keras.layers.Layer):
 def make_model():
     inputs = {name: keras.Input((8,), dtype="int32", name=name) for name in ("token_ids", "segment_ids", "padding_mask")}
     inputs["mask_positions"] = keras.Input((2,), dtype="int32", name="mask_positions")
+    inputs["sample_uniforms"] = keras.Input((2,), dtype="float32", name="sample_uniforms")
     model = keras.Model(inputs, SumTokens(name="count")(inputs))
     loss = keras.losses.SparseCategoricalCrossentropy(from_logits=True)
     model.compile(optimizer=keras.optimizers.SGD(0.1), loss=loss, weighted_metrics=["sparse_categorical_accuracy"])
