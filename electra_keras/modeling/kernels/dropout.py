@@ -28,7 +28,7 @@ class Dropout(keras.layers.Dropout):
         if not training or self.rate == 0:
             return inputs
         match keras.backend.backend():
-            case "jax":
+            case "jax" | "tensorflow":
                 return drop_by_hash(inputs, self.rate, self.seed_generator.next())
             case "torch":
                 return _drop_in_torch(inputs, self.rate, self.seed_generator)
@@ -42,7 +42,7 @@ def drop_by_hash(inputs, rate, seed):
     MurmurHash3's finalizer, with a second seed word between its steps, so that two calls never see shifted copies of one stream.
 
     Args:
-        inputs: float, any shape of fewer than 2**32 units.
+        inputs: float, any shape of fewer than 2**31 units.
         rate: in (0, 1).
         seed: uint32 (2,), new for every call.
 
@@ -50,11 +50,11 @@ def drop_by_hash(inputs, rate, seed):
         As inputs.
     """
     shape = ops.shape(inputs)
-    index = ops.reshape(ops.arange(math.prod(shape), dtype="uint32"), shape)
+    index = ops.reshape(ops.cast(ops.arange(math.prod(shape), dtype="int32"), "uint32"), shape)
     first, second = _seed_words(seed)
     bits = _mixed((index + first) * _GOLDEN, 16)
     # The last shift of the finalizer only stirs low bits, which the comparison hardly sees.
-    bits = _mixed((bits ^ second) * _FACTORS[0], 13) * _FACTORS[1]
+    bits = _mixed(ops.bitwise_xor(bits, second) * _FACTORS[0], 13) * _FACTORS[1]
     kept = bits >= np.uint32(round(rate * 2**32))
     return ops.where(kept, inputs * (1.0 / (1.0 - rate)), ops.zeros((), dtype=inputs.dtype))
 
@@ -81,8 +81,9 @@ def _as_integer(seed):
 
 def _seed_words(seed):
     """Returns two unrelated uint32 scalars for every pair of seed words, however close the pairs are."""
-    first = _finalized(seed[0] ^ _finalized(seed[1] + _GOLDEN))
-    return first, _finalized(first ^ (seed[1] * _GOLDEN))
+    seed = ops.cast(seed, "uint32")
+    first = _finalized(ops.bitwise_xor(seed[0], _finalized(seed[1] + _GOLDEN)))
+    return first, _finalized(ops.bitwise_xor(first, seed[1] * _GOLDEN))
 
 
 def _finalized(bits):
@@ -92,4 +93,4 @@ def _finalized(bits):
 
 
 def _mixed(bits, shift):
-    return bits ^ (bits >> shift)
+    return ops.bitwise_xor(bits, ops.right_shift(bits, np.uint32(shift)))

@@ -30,8 +30,3 @@ def optimizer_mixin() -> type:
     if keras.backend.backend() == "torch":
         return importlib.import_module("electra_keras.training.steps.torch_optimizer").ForeachAdamW
     return _KerasUpdates
-
-
-def compile_arguments() -> dict[str, bool | str]:
-    """Returns what `compile` is told beside the optimizer: whether the step is compiled by XLA."""
-    return {"jit_compile": "auto"}

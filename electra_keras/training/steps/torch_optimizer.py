@@ -30,15 +30,14 @@ class ForeachAdamW:
         decays = [group.weight_decay for group in groups]
         if any(decays):
             torch._foreach_add_(updates, torch._foreach_mul(values, decays))
-        rate = torch.as_tensor(learning_rate)
         torch._foreach_mul_(updates, [group.rate_multiplier for group in groups])
-        torch._foreach_mul_(updates, rate)
+        torch._foreach_mul_(updates, keras.ops.cast(learning_rate, "float32"))
         torch._foreach_sub_(values, updates)
 
     def _directions(self, momenta, velocities):
         if not self.bias_correction:
             return torch._foreach_div(momenta, _plus(torch._foreach_sqrt(velocities), self.epsilon))
-        updates = torch.as_tensor(self.iterations.value + 1, dtype=torch.float32)
+        updates = keras.ops.cast(self.iterations + 1, "float32")
         first, second = 1.0 - self.beta_1**updates, 1.0 - self.beta_2**updates
         corrected = torch._foreach_div(velocities, second)
         return torch._foreach_div(torch._foreach_div(momenta, first), _plus(torch._foreach_sqrt(corrected), self.epsilon))
