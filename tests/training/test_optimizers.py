@@ -104,3 +104,30 @@ def test_muon_slots_hold_momentum_alone():
     optimizer.build([variable for variable in named_weights(models).values() if variable.trainable])
     assert sorted({len(slots) for slots in optimizer.slots}) == [1, 2]
     assert sum(len(slots) == 1 for slots in optimizer.slots) == 20
+
+
+@pytest.mark.parametrize("bias_correction", [False, True])
+def test_all_weights_at_once_are_updated_as_one_by_one(bias_correction):
+    rng = np.random.default_rng(2)
+    shapes_and_groups = [
+        ((3, 4), Group("adamw", 1.0, 0.1)),
+        ((4, 4), Group("muon", 2.0, 0.1)),
+        ((5,), Group("adamw", 3.0, 0.0)),
+    ]
+    values = [rng.normal(size=shape).astype(np.float32) for shape, _ in shapes_and_groups]
+    gradients = [[rng.normal(size=shape).astype(np.float32) for shape, _ in shapes_and_groups] for _ in range(3)]
+
+    def trained(together):
+        variables = [keras.Variable(value) for value in values]
+        groups = [(variable, group) for variable, (_, group) in zip(variables, shapes_and_groups, strict=True)]
+        optimizer = GroupedOptimizer(groups, 0.1, clip_norm=1.0, bias_correction=bias_correction)
+        if not together:
+            optimizer._backend_update_step = lambda gradients, variables, rate: [
+                optimizer.update_step(gradient, variable, rate) for gradient, variable in zip(gradients, variables, strict=True)
+            ]
+        for step in gradients:
+            apply(optimizer, variables, step)
+        return [ops.convert_to_numpy(variable.value) for variable in variables]
+
+    for together, apart in zip(trained(True), trained(False), strict=True):
+        np.testing.assert_allclose(together, apart, rtol=1e-5, atol=1e-6)

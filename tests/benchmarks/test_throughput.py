@@ -1,0 +1,73 @@
+"""The benchmark of training steps: its arithmetic, and a run at the smallest size."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "benchmarks" / "throughput.py"
+
+
+@pytest.fixture
+def modules(monkeypatch):
+    """The benchmark's own modules, which lie beside the script."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    import shapes
+    import throughput
+
+    return shapes, throughput
+
+
+def test_model_flops_by_hand(modules):
+    shapes, _ = modules
+    # 4,096 tokens: discriminator 4 x 458,752 and head 33,024; generator 4 x 131,072 and projection 16,384.
+    # 608 predictions: head 16,384 and logits 2,097,152. Backward twice forward.
+    expected = 3 * (4_096 * (4 * 458_752 + 33_024 + 4 * 131_072 + 16_384) + 608 * (16_384 + 2_097_152))
+    assert shapes.model_flops(shapes.SHAPES["bench_tiny"]) == expected
+    assert expected == pytest.approx(33e9, rel=0.02)
+
+
+def test_batches_are_of_full_length_and_masked(modules):
+    shapes, _ = modules
+    shape = shapes.SHAPES["bench_tiny"]
+    for x, original_ids, weights in shapes.random_batches(shape):
+        assert x["padding_mask"].all()
+        assert weights.all()
+        assert original_ids.shape == (32, 19)
+        masked = np.take_along_axis(x["token_ids"], x["mask_positions"], axis=1) == shapes.MASK_ID
+        assert 0.75 < masked.mean() < 0.95
+
+
+def test_ratios_are_taken_within_rounds(modules):
+    _, throughput = modules
+    common = {"tokens_per_second": 1.0, "flops_per_second": 1e9}
+    rows = [
+        {"engine": "jax", "round_seconds": [1.0, 4.0, 1.0], "step_seconds": 1.0, **common},
+        {"engine": "hf", "round_seconds": [3.0, 12.0, 3.0], "step_seconds": 3.0, **common},
+        {"engine": "hf_gathered", "round_seconds": [2.0, 8.0, 2.0], "step_seconds": 2.0, **common},
+        {"engine": "matmul_torch", "round_seconds": [1.0] * 3, "step_seconds": 1.0, **common, "flops_per_second": 4e9},
+    ]
+    jax = throughput.compare(rows)[0]
+    assert (jax["speed_over_hf"], jax["speed_over_fastest_peer"], jax["fastest_peer"]) == (3.0, 2.0, "hf_gathered")
+    assert jax["matmul_share"] == 0.25
+
+
+def test_a_run_at_the_smallest_size(tmp_path):
+    pytest.importorskip("transformers")
+    out = tmp_path / "throughput.json"
+    engines = ["jax", "hf", "hf_gathered", "matmul_torch"]
+    command = [sys.executable, SCRIPT, "--out", out, "--shapes", "smoke", "--engines", *engines]
+    command += ["--precisions", "float32", "--dropout", "0.1", "--steps", "1", "--rounds", "1"]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.fspath(ROOT)}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    rows = json.loads(out.read_text())["rows"]
+    assert [row["engine"] for row in rows] == engines
+    assert all(row["step_seconds"] > 0 and row["peak_rss"] > 0 for row in rows)
+    assert all(row["speed_over_hf"] > 0 and 0 <= row["matmul_share"] < 1 for row in rows[:3])
+    assert rows[1]["speed_over_hf"] == 1.0
+    assert "| smoke | float32 | 0.1 | jax |" in done.stdout

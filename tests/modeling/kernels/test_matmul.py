@@ -1,0 +1,74 @@
+import keras
+import numpy as np
+import pytest
+
+from electra_keras.modeling.kernels.matmul import dense, tied_logits
+
+pytestmark = pytest.mark.backend
+
+# Wider and narrower than high, a multiple of the tiles and not one: every branch of the gradient.
+SHAPES = [(64, 8, 24), (64, 24, 8), (24, 16, 16), (7, 8, 5)]
+
+
+def parts(rows, features, units, dtype):
+    random = np.random.default_rng(rows + units)
+    arrays = (random.normal(size=shape).astype(np.float32) for shape in ((rows, features), (features, units), (units,)))
+    return [rounded(array, dtype) for array in arrays]
+
+
+def rounded(array, dtype):
+    return keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.cast(array, dtype), "float32"))
+
+
+def assert_close(result, exact, dtype):
+    """Equal to float32's rounding, or to bfloat16's of the largest number."""
+    found = keras.ops.convert_to_numpy(keras.ops.stop_gradient(keras.ops.cast(result, "float32")))
+    np.testing.assert_allclose(found, exact, atol=1e-4 if dtype == "float32" else 2**-7 * np.abs(exact).max())
+
+
+def loss_of(form, variables, dtype, weights):
+    def loss():
+        result = form(*(keras.ops.cast(variable.value, dtype) for variable in variables))
+        return keras.ops.sum(keras.ops.cast(result, "float32") * weights)
+
+    return loss
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_dense_and_its_gradients(shape, dtype, gradients):
+    inputs, kernel, bias = parts(*shape, dtype)
+    weights = rounded(np.random.default_rng(1).normal(size=(shape[0], shape[2])).astype(np.float32), dtype)
+    variables = [keras.Variable(array) for array in (inputs, kernel, bias)]
+    result = dense(*(keras.ops.cast(variable.value, dtype) for variable in variables))
+    assert_close(result, inputs @ kernel + bias, dtype)
+    expected = (weights @ kernel.T, inputs.T @ weights, weights.sum(0))
+    for found, exact in zip(gradients(loss_of(dense, variables, dtype, weights), variables), expected, strict=True):
+        assert_close(found, exact, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("shape", SHAPES)
+def test_tied_logits_and_their_gradients(shape, dtype, gradients):
+    inputs, embeddings, _ = parts(*shape, dtype)
+    embeddings = np.ascontiguousarray(embeddings.T)
+    weights = rounded(np.random.default_rng(2).normal(size=(shape[0], shape[2])).astype(np.float32), dtype)
+    variables = [keras.Variable(array) for array in (inputs, embeddings)]
+    result = tied_logits(*(keras.ops.cast(variable.value, dtype) for variable in variables))
+    assert_close(result, inputs @ embeddings.T, dtype)
+    expected = (weights @ embeddings, weights.T @ inputs)
+    for found, exact in zip(gradients(loss_of(tied_logits, variables, dtype, weights), variables), expected, strict=True):
+        assert_close(found, exact, dtype)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only XLA on CPU has the form")
+def test_bfloat16_under_jax_takes_the_fast_form_where_rows_fit_its_tiles():
+    import jax
+
+    if jax.default_backend() != "cpu":
+        pytest.skip("the form is for CPUs")
+    for rows, dtype in ((64, "float32"), (7, "bfloat16")):
+        arrays = parts(64, 8, 24, "bfloat16")
+        inputs = keras.ops.cast(arrays[0][:rows], "bfloat16")
+        result = dense(inputs, *(keras.ops.cast(array, "bfloat16") for array in arrays[1:]))
+        assert keras.backend.standardize_dtype(result.dtype) == dtype
