@@ -30,7 +30,9 @@ def test_gradient_is_softmax_less_one_hot(form, data, gradients):
     weights = np.random.default_rng(1).normal(size=token_ids.shape).astype(np.float32)
     variable = keras.Variable(logits)
     ids = keras.ops.convert_to_tensor(token_ids)
-    (gradient,) = gradients(lambda: keras.ops.sum(form(variable.value, ids) * weights), [variable])
+    (gradient,) = gradients(
+        lambda: keras.ops.sum(keras.ops.multiply(form(variable.value, ids), keras.ops.convert_to_tensor(weights))), [variable]
+    )
     exact = weights[..., None] * (softmax(logits.astype(np.float64), -1) - np.eye(40)[token_ids])
     np.testing.assert_allclose(gradient, exact, atol=1e-5)
 

@@ -29,7 +29,7 @@ def assert_close(result, exact, dtype):
 def loss_of(form, variables, dtype, weights):
     def loss():
         result = form(*(keras.ops.cast(variable.value, dtype) for variable in variables))
-        return keras.ops.sum(keras.ops.cast(result, "float32") * weights)
+        return keras.ops.sum(keras.ops.multiply(keras.ops.cast(result, "float32"), keras.ops.convert_to_tensor(weights)))
 
     return loss
 
