@@ -29,7 +29,7 @@ demo: $(VENV)/.demo-installed
 	@echo; echo "Held-out text of the built-in corpus:"
 	$(BIN)/electra-keras evaluate --run_dir $(RUN)
 	@echo; echo "Every token with its probability of being replaced:"
-	$(BIN)/electra-keras detect --model $(RUN) --text "Return a new array of the given shape and type, filled with bananas."
+	$(BIN)/electra-keras detect --model $(RUN) --text "The input array is not modified, but a new window is returned instead of the file."
 	@echo; echo "Try your own text in the app:  $(BIN)/streamlit run app/main.py"
 
 lint: $(VENV)/.test-installed

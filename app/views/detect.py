@@ -9,7 +9,7 @@ from app.views import model_picker
 PART_TOKENS = 1_000
 
 EXAMPLES = {
-    "A docstring": "Return a new array of the given shape and type, filled with bananas.",
+    "A docstring": "The input array is not modified, but a new window is returned instead of the file.",
     "A story": "The chef cooked the meal slowly, then the guests drove it with great pleasure.",
     "No replacement": "Return True if the file exists and can be read, and False otherwise.",
 }
