@@ -17,7 +17,6 @@ import numpy as np
 
 from electra_keras.artifacts import Arrays, load_arrays, save_arrays
 from electra_keras.backend import choose_backend
-from electra_keras.config import ModelConfig
 from electra_keras.data.vocabulary import CONTINUATION, read_vocabulary
 from electra_keras.errors import UserError
 from electra_keras.files import write_json
@@ -133,16 +132,7 @@ def measure_difference(backbone: Any, encoder: PretrainedEncoder) -> tuple[float
     from electra_keras.modeling.weights import load_named_weights
 
     size = encoder.size
-    config = ModelConfig(
-        num_layers=size.num_layers,
-        hidden_dim=size.hidden_dim,
-        num_heads=size.num_heads,
-        intermediate_dim=size.intermediate_dim,
-        embedding_dim=size.embedding_dim,
-        max_positions=size.max_positions,
-        generator_width_fraction=1.0,
-    )
-    ours = build_encoder(config, size.vocab_size, dtype="float32")
+    ours = build_encoder(size.model_config(), size.vocab_size, dtype="float32")
     load_named_weights({"discriminator": ours}, to_run_weights(encoder.weights, "discriminator", own_embeddings=False), ignore_extra=True)
     shape = (4, min(64, size.max_positions))
     token_ids = np.random.default_rng(0).integers(0, size.vocab_size, shape).astype(np.int32)

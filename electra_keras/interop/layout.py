@@ -12,6 +12,7 @@ from typing import Literal
 import numpy as np
 
 from electra_keras.artifacts import Arrays
+from electra_keras.config import ModelConfig
 from electra_keras.errors import UserError
 
 Head = Literal["detection", "masked_lm"]
@@ -43,6 +44,20 @@ class EncoderSize:
     hidden_dim: int
     num_heads: int
     intermediate_dim: int
+
+    def model_config(self) -> ModelConfig:
+        """Returns the configuration of a discriminator, or encoder, of this size, for inference."""
+        return ModelConfig(
+            num_layers=self.num_layers,
+            hidden_dim=self.hidden_dim,
+            num_heads=self.num_heads,
+            intermediate_dim=self.intermediate_dim,
+            embedding_dim=self.embedding_dim,
+            max_positions=self.max_positions,
+            generator_width_fraction=1.0,
+            dropout=0.0,
+            attention_dropout=0.0,
+        )
 
     def weight_shapes(self, head: Head | None) -> dict[str, Shape]:
         """Returns every weight's shape by name, for an encoder with a head or without one."""

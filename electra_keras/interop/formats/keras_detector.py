@@ -5,7 +5,6 @@ import pathlib
 from typing import Any
 
 from electra_keras.backend import choose_backend, loaded_backend
-from electra_keras.config import ModelConfig
 from electra_keras.errors import BackendError
 from electra_keras.interop.formats.names import INPUTS, OUTPUT
 from electra_keras.interop.layout import to_run_weights
@@ -30,18 +29,7 @@ def build_keras_detector(discriminator: PretrainedEncoder) -> Any:
     from electra_keras.modeling.weights import load_named_weights
 
     size = discriminator.size
-    config = ModelConfig(
-        num_layers=size.num_layers,
-        hidden_dim=size.hidden_dim,
-        num_heads=size.num_heads,
-        intermediate_dim=size.intermediate_dim,
-        embedding_dim=size.embedding_dim,
-        max_positions=size.max_positions,
-        generator_width_fraction=1.0,
-        dropout=0.0,
-        attention_dropout=0.0,
-    )
-    model = build_discriminator(config, size.vocab_size, dtype="float32")
+    model = build_discriminator(size.model_config(), size.vocab_size, dtype="float32")
     load_named_weights({"discriminator": model}, to_run_weights(discriminator.weights, "discriminator", own_embeddings=False))
     outputs = keras.layers.Activation("sigmoid", dtype="float32", name=OUTPUT)(model.output)
     return keras.Model(model.input, outputs, name="detector")
