@@ -11,6 +11,7 @@
 Weights are safetensors under structural names, and nothing here is ever executed on loading.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -26,7 +27,7 @@ from electra_keras.config import Config
 from electra_keras.config_loading import load_config, save_config
 from electra_keras.data.tokenizer import WordPieceTokenizer
 from electra_keras.errors import RunError
-from electra_keras.files import atomic_open, sha256_of, write_json
+from electra_keras.files import atomic_open, locked_folder, sha256_of, write_json
 
 FORMAT_VERSION = 1
 CONFIG, RUN, METRICS, WEIGHTS, CHECKPOINTS, DATA = "config.yaml", "run.json", "metrics.jsonl", "weights.safetensors", "checkpoints", "data"
@@ -102,6 +103,27 @@ class RunDirectory:
     def exists(self) -> bool:
         """Whether the folder holds a run."""
         return (self.path / CONFIG).is_file() and (self.path / RUN).is_file()
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keeps other processes from training in this folder while the block lasts.
+
+        A missing folder is made, and goes again if the block leaves nothing in it.
+
+        Raises:
+            UserError: another process trains here.
+            RunError: the folder cannot be made.
+        """
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise RunError(f"Cannot make the run directory {self.path}: {error.strerror}. Choose another folder.") from error
+        try:
+            with locked_folder(self.path, f"Another process is training in {self.path}. Wait for it, or choose another folder."):
+                yield
+        finally:
+            if not any(self.path.iterdir()):
+                self.path.rmdir()
 
     @property
     def description(self) -> dict[str, Any]:

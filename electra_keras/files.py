@@ -1,6 +1,7 @@
-"""Files that appear whole or not at all: temporary name, sync, rename."""
+"""Files that appear whole or not at all: temporary name, sync, rename. Folders that one process holds at a time."""
 
 import contextlib
+import fcntl
 import hashlib
 import json
 import os
@@ -44,6 +45,32 @@ def atomic_open(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
         if temporary is not None:
             with contextlib.suppress(FileNotFoundError):
                 os.unlink(temporary)
+
+
+@contextlib.contextmanager
+def locked_folder(path: str | os.PathLike, refusal: str) -> Iterator[int]:
+    """Holds a folder against other processes while the block lasts; the system frees it when the process ends, however it ends.
+
+    Args:
+        path: a folder.
+        refusal: what to tell the user where another process holds it.
+
+    Yields:
+        The folder's file descriptor.
+
+    Raises:
+        UserError: another process holds it.
+        OSError: the folder cannot be opened.
+    """
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(refusal) from error
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:

@@ -159,3 +159,18 @@ def test_what_is_no_safetensors_file_is_refused(tmp_path):
     (tmp_path / "weights.safetensors").write_bytes(b"\x80\x04pickle")
     with pytest.raises(RunError, match="cannot be read as safetensors"):
         artifacts.load_arrays(tmp_path / "weights.safetensors")
+
+
+def test_a_locked_folder_goes_again_when_nothing_was_put_in(tmp_path):
+    with RunDirectory(tmp_path / "a" / "run").locked():
+        assert (tmp_path / "a" / "run").is_dir()
+    assert not (tmp_path / "a" / "run").exists()
+    with RunDirectory(tmp_path / "kept").locked():
+        (tmp_path / "kept" / "file").touch()
+    assert (tmp_path / "kept" / "file").exists()
+
+
+def test_a_run_directory_that_cannot_be_made_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    with pytest.raises(RunError, match="Cannot make the run directory .*file/run"), RunDirectory(tmp_path / "file" / "run").locked():
+        pytest.fail("there is no folder")

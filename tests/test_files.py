@@ -9,7 +9,7 @@ import pytest
 
 from electra_keras import files
 from electra_keras.errors import UserError
-from electra_keras.files import atomic_open, sha256_of, sha256_of_json, write_json
+from electra_keras.files import atomic_open, locked_folder, sha256_of, sha256_of_json, write_json
 
 
 @pytest.fixture
@@ -153,3 +153,11 @@ def test_hashes_are_sha256(tmp_path):
     assert sha256_of(tmp_path / "file") == "ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad"
     assert sha256_of_json({"b": 1, "a": "é"}) == hashlib.sha256('{"a":"é","b":1}'.encode()).hexdigest()
     assert sha256_of_json({"a": 1, "b": 2}) == sha256_of_json({"b": 2, "a": 1}) != sha256_of_json({"a": 1, "b": 3})
+
+
+def test_one_process_holds_a_folder(tmp_path):
+    with locked_folder(tmp_path, "mine"):
+        with pytest.raises(UserError, match="^mine$"), locked_folder(tmp_path, "mine"):
+            pytest.fail("the folder is held")
+    with locked_folder(tmp_path, "mine") as descriptor:
+        assert os.path.sameopenfile(descriptor, os.open(tmp_path, os.O_RDONLY))

@@ -1,13 +1,12 @@
 """Folders that appear whole or not at all."""
 
 import contextlib
-import fcntl
 import os
 import pathlib
 import shutil
 from collections.abc import Iterator
 
-from electra_keras.errors import UserError
+from electra_keras.files import locked_folder
 
 
 @contextlib.contextmanager
@@ -27,9 +26,8 @@ def replaced_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, outdated = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "outdated"))
     partial.mkdir(exist_ok=True)
-    descriptor = os.open(partial, os.O_RDONLY)
-    try:
-        _lock(descriptor, path)
+    refusal = f"Another process is preparing {path}. Wait for it, or choose another folder."
+    with locked_folder(partial, refusal) as descriptor:
         _empty(partial)
         try:
             yield partial
@@ -43,16 +41,6 @@ def replaced_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
-    finally:
-        # The lock goes with the descriptor, and with the process.
-        os.close(descriptor)
-
-
-def _lock(descriptor: int, path: pathlib.Path) -> None:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError as error:
-        raise UserError(f"Another process is preparing {path}. Wait for it, or choose another folder.") from error
 
 
 def _sync(folder: pathlib.Path) -> None:

@@ -6,7 +6,6 @@ exists; a run resumed from it cuts the file there and repeats nothing.
 
 import abc
 import dataclasses
-import time
 from collections.abc import Iterable
 
 import keras
@@ -14,35 +13,12 @@ import numpy as np
 
 from electra_keras.artifacts import Arrays, RunDirectory
 from electra_keras.errors import TrainingDiverged
+from electra_keras.training.clock import Clock
 from electra_keras.training.interrupts import Interrupts
 from electra_keras.training.measures import as_floats
 from electra_keras.training.pretrainer import ElectraPretrainer
 from electra_keras.training.progress import Progress
 from electra_keras.training.state import restore_metrics, state_arrays, weight_arrays
-
-
-class Clock:
-    """Seconds of training since the last report, without what validation and checkpoints take; it survives a resume."""
-
-    def __init__(self, seconds: float = 0.0):
-        self.reset(seconds)
-
-    def read(self) -> float:
-        """Returns the seconds since the last reset, pauses left out."""
-        return self.seconds + (time.perf_counter() - self._started)
-
-    def pause(self) -> None:
-        """Stops counting."""
-        self.seconds = self.read()
-
-    def go_on(self) -> None:
-        """Counts again after a pause."""
-        self._started = time.perf_counter()
-
-    def reset(self, seconds: float = 0.0) -> None:
-        """Starts from a number of seconds."""
-        self.seconds = seconds
-        self.go_on()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -116,24 +92,24 @@ class MetricsLog(StepCallback):
         """Reads the metrics back, the one time between two lines."""
         results = self.model.training_results()
         # Reading waited for the device, so the clock now covers all the steps of the report.
-        seconds = self.session.clock.read()
+        clock = self.session.clock
+        seconds = clock.read()
         raise_if_diverged(self.model, self.session.run, step)
         line = {"step": step, **as_floats(results), "learning_rate": self.learning_rate()}
         line["tokens_per_second"] = round(self.model.num_tokens() / seconds, 1)
+        line["input_wait_fraction"] = round(clock.waiting_seconds / seconds, 4)
+        line["training_seconds"] = round(clock.earlier_seconds + seconds, 2)
         if skipped := self.model.num_skipped_updates():
             line["skipped_updates"] = skipped
         self.session.run.append_metrics(line)
         self.session.progress.report_training(line)
         self.model.reset_metrics()
-        self.session.clock.reset()
+        clock.start_report()
 
     def learning_rate(self) -> float:
         """The rate of the update just made."""
         optimizer = getattr(self.model.optimizer, "inner_optimizer", self.model.optimizer)
-        schedule = optimizer._learning_rate
-        if isinstance(schedule, keras.optimizers.schedules.LearningRateSchedule):
-            return float(np.asarray(keras.ops.convert_to_numpy(schedule(optimizer.iterations - 1))))
-        return float(np.asarray(keras.ops.convert_to_numpy(optimizer.learning_rate)))
+        return float(keras.ops.convert_to_numpy(optimizer.last_learning_rate()))
 
 
 class Validation(StepCallback):
@@ -172,7 +148,7 @@ class Checkpoints(StepCallback):
         """Saves, unless the run has diverged, and stops where it has been asked to."""
         self.session.clock.pause()
         raise_if_diverged(self.model, self.session.run, step)
-        state = {**state_arrays(self.model), "clock/seconds": np.float64(self.session.clock.seconds)}
+        state = {**state_arrays(self.model), **self.session.clock.state()}
         self.session.run.save_checkpoint(step, weight_arrays(self.model), state, self.keep)
         if self.interrupts.received is not None:
             self.session.progress.say(f"{self.interrupts.received.name} at step {step}: saved. Go on with --resume true.")

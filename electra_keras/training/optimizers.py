@@ -85,10 +85,15 @@ class GroupedOptimizer(optimizer_mixin(), keras.optimizers.Optimizer):
         clip_norm: float | None = 1.0,
     ):
         super().__init__(learning_rate=learning_rate, global_clipnorm=clip_norm, name="grouped_optimizer")
+        self.schedule = learning_rate
         self.group_of = {id(variable): group for variable, group in groups}
         self.beta_1, self.beta_2, self.epsilon = beta_1, beta_2, epsilon
         self.bias_correction = bias_correction
         self.momentum = momentum
+
+    def last_learning_rate(self):
+        """Returns the rate of the update just made, a scalar; under a schedule, Keras' `learning_rate` is that of the next one."""
+        return self.schedule(self.iterations - 1) if callable(self.schedule) else self.learning_rate
 
     def build(self, variables):
         """Creates one slot for a Muon variable, two for an AdamW variable."""

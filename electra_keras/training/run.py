@@ -15,7 +15,8 @@ from electra_keras.data.prepared import PreparedData
 from electra_keras.data.tokenizer import SETTINGS_FILE, VOCABULARY_FILE
 from electra_keras.errors import RunError
 from electra_keras.objectives import build_objective
-from electra_keras.training.callbacks import Checkpoints, Clock, MetricsLog, Session, Validation
+from electra_keras.training.callbacks import Checkpoints, MetricsLog, Session, Validation
+from electra_keras.training.clock import Clock, TimedBatches
 from electra_keras.training.initialization import initialize
 from electra_keras.training.interrupts import Interrupts
 from electra_keras.training.optimizers import build_optimizer
@@ -59,7 +60,14 @@ def pretrain(
         SystemExit: SIGTERM or SIGINT arrived; the run has been saved.
     """
     run = RunDirectory(run_dir)
-    config = with_running_backend(config)
+    with run.locked():
+        return _pretrain_alone(run, with_running_backend(config), resume, data_dir, report)
+
+
+def _pretrain_alone(
+    run: RunDirectory, config: Config, resume: bool, data_dir: str | os.PathLike | None, report: Callable[[str], None]
+) -> RunDirectory:
+    """Does what `pretrain` promises, in a run directory that no other process trains in."""
     check_startable(run, config, resume)
     if run.exists() and run.is_finished and run.config.training.num_steps == config.training.num_steps and run.weights_are_whole():
         report(f"{run.path} is finished: {config.training.num_steps:,} steps. Nothing to do; raise training.num_steps to train on.")
@@ -134,12 +142,12 @@ class Start:
 
     Attributes:
         step: updates made before.
-        report_seconds: seconds that the running report has taken so far.
+        clock: what the steps before have taken.
         state: the checkpoint's training state, None for a fresh start.
     """
 
     step: int = 0
-    report_seconds: float = 0.0
+    clock: Clock = dataclasses.field(default_factory=Clock)
     state: Arrays | None = None
 
 
@@ -158,18 +166,18 @@ def enter_run(run: RunDirectory, config: Config, model: ElectraPretrainer, data:
         run.cut_metrics(0)
         return Start()
     state = checkpoint.state()
-    seconds = float(state.pop("clock/seconds"))
+    clock = Clock.from_state(state)
     restore(model, checkpoint.weights(), state)
     run.cut_metrics(checkpoint.step)
     report(f"Going on from step {checkpoint.step:,} of {config.training.num_steps:,}.")
-    return Start(checkpoint.step, seconds, state)
+    return Start(checkpoint.step, clock, state)
 
 
 def train(run: RunDirectory, config: Config, model: ElectraPretrainer, data: PreparedData, start: Start, interrupts: Interrupts) -> None:
     """Calls `fit` for the steps that are left."""
     training = config.training
     progress = Progress(start.step, training.num_steps)
-    session = Session(run, progress, Clock(start.report_seconds), start.step, training.num_steps)
+    session = Session(run, progress, start.clock, start.step, training.num_steps)
     batches = training_batches(
         data.split("train"),
         data.tokenizer,
@@ -186,4 +194,11 @@ def train(run: RunDirectory, config: Config, model: ElectraPretrainer, data: Pre
     ]
     with interrupts.listening(), progress.running():
         session.clock.go_on()
-        model.fit(batches, steps_per_epoch=training.num_steps - start.step, epochs=1, shuffle=False, callbacks=callbacks, verbose=0)
+        model.fit(
+            TimedBatches(batches, start.clock),
+            steps_per_epoch=training.num_steps - start.step,
+            epochs=1,
+            shuffle=False,
+            callbacks=callbacks,
+            verbose=0,
+        )

@@ -15,7 +15,7 @@ import pytest
 
 from electra_keras.artifacts import RunDirectory
 from electra_keras.config_loading import save_config
-from electra_keras.errors import RunError, TrainingDiverged
+from electra_keras.errors import RunError, TrainingDiverged, UserError
 from electra_keras.training import callbacks
 from electra_keras.training.run import pretrain
 
@@ -26,8 +26,11 @@ def changed(config, section, **fields):
     return dataclasses.replace(config, **{section: dataclasses.replace(getattr(config, section), **fields)})
 
 
+TIMES = {"tokens_per_second", "input_wait_fraction", "training_seconds"}
+
+
 def timeless(lines):
-    return [{name: value for name, value in line.items() if name != "tokens_per_second"} for line in lines]
+    return [{name: value for name, value in line.items() if name not in TIMES} for line in lines]
 
 
 def assert_same_end(run, expected):
@@ -75,10 +78,13 @@ def test_a_finished_run_has_everything(finished, config):
     assert [line["step"] for line in lines if "generator_loss" in line] == [2, 4, 6]
     assert [line["step"] for line in lines if "val_detection_auc" in line] == [3, 6]
     wanted = {"step", "generator_loss", "generator_accuracy", "detection_loss", "replaced_fraction", "gradient_norm", "learning_rate"}
-    assert wanted | {"tokens_per_second"} <= lines[0].keys()
+    assert wanted | TIMES <= lines[0].keys()
     validated = {"val_generator_loss", "val_detection_loss", "val_detection_auc", "val_precision", "val_recall"}
     assert validated <= lines[1].keys()
     assert lines[0]["tokens_per_second"] > 0
+    assert all(0 <= line["input_wait_fraction"] <= 1 for line in lines if "input_wait_fraction" in line)
+    seconds = [line["training_seconds"] for line in lines if "training_seconds" in line]
+    assert 0 < seconds[0] < seconds[1] < seconds[2]
     # Updates are counted from 0, so line 2 reports the rate of update 1: warmup 1/10, decay 5/6.
     assert lines[0]["learning_rate"] == pytest.approx(config.optimizer.learning_rate * 0.1 * 5 / 6, rel=1e-5)
     assert [checkpoint.step for checkpoint in run.checkpoints()] == [4, 6]
@@ -119,6 +125,15 @@ def test_sigterm_saves_and_leaves(tmp_path, config, data_dir, finished, monkeypa
     assert not run.is_finished
     monkeypatch.undo()
     assert_same_end(pretrain(config, run.path, resume=True, data_dir=data_dir), finished)
+
+
+def test_a_folder_that_another_process_trains_in_is_refused(tmp_path, config, data_dir):
+    run = RunDirectory(tmp_path / "run")
+    with run.locked():
+        (run.path / "theirs").touch()
+        with pytest.raises(UserError, match="Another process is training in .*run"):
+            pretrain(config, run.path, resume=True, data_dir=data_dir)
+    assert os.listdir(run.path) == ["theirs"]
 
 
 def test_sigkill_from_outside(tmp_path, config, data_dir, finished):

@@ -4,33 +4,16 @@ Gumbel-max needs a random number for every vocabulary entry: 125 ms for 608 x 8,
 are random numbers, against 16 ms for the two-level inverse CDF here, softmax included.
 """
 
-import keras
 from keras import ops
 
 BLOCK_SIZE = 128
 """Vocabulary entries summed to one block: near the square root of common vocabulary sizes, where the two levels cost least."""
 
 
-def sample_tokens(logits, temperature, seed_generator):
-    """Draws one token for every position from softmax(logits / temperature).
+def draw_tokens(logits, uniforms, temperature=1.0, block_size=BLOCK_SIZE):
+    """Draws one token for every position from softmax(logits / temperature), by inverting its cumulative distribution.
 
     No gradient passes, as replaced-token detection requires (Clark et al. 2020, section 2).
-
-    Args:
-        logits: float (..., vocab), before softmax; -inf excludes a token, at least one must be finite.
-        temperature: divides the logits; > 0.
-        seed_generator: keras.random.SeedGenerator; its state belongs in the checkpoint.
-
-    Returns:
-        int32 (...), ids in [0, vocab).
-    """
-    uniforms = keras.random.uniform(ops.shape(logits)[:-1], dtype="float32", seed=seed_generator)
-    return draw_tokens(logits, uniforms, temperature)
-
-
-def draw_tokens(logits, uniforms, temperature=1.0, block_size=BLOCK_SIZE):
-    """Inverts the cumulative distribution of every position at its uniform number.
-
     The cumulative sum runs over block sums first and then inside the block that was hit, which costs a fraction of one over the
     whole vocabulary and rounds less. Never returns a token of probability 0, whatever the rounding.
 
