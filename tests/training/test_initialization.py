@@ -145,7 +145,8 @@ def test_neighbors_set_positions_segments_and_first_layers_alone():
         model__embedding_dim=64,
         model__hidden_dim=128,
         model__num_heads=2,
-        model__generator_width_fraction=0.5,
+        # The generator is narrower than the initialisation needs, and it is left as it is.
+        model__generator_width_fraction=0.25,
     )
     before = values(models)
     initialize(models, config, FakeData())
@@ -155,7 +156,6 @@ def test_neighbors_set_positions_segments_and_first_layers_alone():
         "embeddings/position/embeddings",
         "embeddings/segment/embeddings",
         "discriminator/embeddings_project/kernel",
-        "generator/layer_0/attention/qkv/kernel",
         "discriminator/layer_0/attention/qkv/kernel",
     }
     assert not after["embeddings/segment/embeddings"].any()
