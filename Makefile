@@ -43,12 +43,16 @@ test: lint
 	KERAS_BACKEND=tensorflow $(BIN)/python -m pytest -n 2 -m backend
 	KERAS_BACKEND=torch $(BIN)/python -m pytest -n 2 -m backend
 
+# Hours on a quiet machine. Figures that stand in a table already are kept where a script can resume.
 bench: $(VENV)/.test-installed
 	$(BIN)/python benchmarks/throughput.py --out benchmarks/results/throughput.json
+	$(BIN)/python benchmarks/scaling.py --out benchmarks/results/scaling.json --plot benchmarks/results/scaling.svg
+	$(BIN)/python benchmarks/latency.py --out benchmarks/results/latency.json
 	$(BIN)/python benchmarks/prepare.py --out benchmarks/results/prepare.json
 	$(BIN)/python benchmarks/demo.py --out benchmarks/results/demo.json
 	$(BIN)/python benchmarks/parity.py --out benchmarks/results/parity.json
-	$(BIN)/python benchmarks/formats.py --out benchmarks/results/formats.json
+	$(BIN)/python benchmarks/formats.py --out benchmarks/results/formats.json --run_dir runs/bench_demo
+	$(BIN)/python benchmarks/speedrun.py --out benchmarks/results/speedrun.json
 
 clean:
 	rm -rf $(VENV) runs build dist *.egg-info

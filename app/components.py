@@ -21,7 +21,8 @@ MARK_COLOR = "#ea580c"
 _SHADE = " ".join(map(str, SHADE_RGB))
 
 # Streamlit leaves a third of a laptop's screen empty above a page that has its navigation at the top.
-PAGE_STYLE = "<style>.stMainBlockContainer { padding-top: 4.5rem; }</style>"
+# Its hint on how to submit lies over the last line of a long text, and the button says the same.
+PAGE_STYLE = "<style>.stMainBlockContainer { padding-top: 4.5rem; } [data-testid=InputInstructions] { display: none; }</style>"
 
 _MARKDOWN_SIGNS = re.compile(r"[\\`*_\[\]<>$~:#|]")
 

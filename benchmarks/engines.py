@@ -6,11 +6,11 @@ The process stays alive between rounds, so that compilation is paid once and rou
 import dataclasses
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Iterator
 
+import memory
 import numpy as np
 from shapes import SHAPES, Shape, random_batches
 
@@ -25,16 +25,21 @@ Run = Callable[[int], float]
 
 def main() -> None:
     """Builds the engine that the first argument describes, warms it up, and answers until standard input ends."""
-    job = json.loads(sys.argv[1])
+    job = Job(**json.loads(sys.argv[1]))
     # Libraries print; only the answers may reach the parent.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
     run = build(job)
+    before = memory.resident_bytes()
     started = time.perf_counter()
     run(WARMUP_STEPS)
     answer(answers, {"warmup_seconds": time.perf_counter() - started})
+    peak = memory.peak_bytes()
+    memory.reset_peak()
     for line in sys.stdin:
-        answer(answers, {"seconds": run(json.loads(line)["steps"]), "peak_rss": peak_rss()})
+        seconds = run(json.loads(line)["steps"])
+        steady = memory.peak_bytes()
+        answer(answers, {"seconds": seconds, "peak_rss": max(peak, steady), "step_memory": max(0, steady - before)})
 
 
 def answer(stream, value: dict) -> None:
@@ -43,21 +48,35 @@ def answer(stream, value: dict) -> None:
     stream.flush()
 
 
-def peak_rss() -> int:
-    """Returns the process' largest resident memory so far, in bytes; compilation counts."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+@dataclasses.dataclass(frozen=True)
+class Job:
+    """What one process measures.
 
-
-def build(job: dict) -> Run:
-    """Returns the function that runs an engine.
-
-    Args:
-        job: engine, precision, dropout and the shape's name.
+    Attributes:
+        engine: one of OUR_ENGINES, MATMUL_ENGINES or the peers'.
+        precision: "float32" or "mixed_bfloat16".
+        shape: a name in SHAPES.
+        dropout: hidden and attention dropout.
+        changes: what differs from the shape, as `Shape.changed` takes it.
     """
-    engine, precision = job["engine"], job["precision"]
+
+    engine: str
+    precision: str
+    shape: str
+    dropout: float
+    changes: dict[str, int] = dataclasses.field(default_factory=dict)
+
+    def sized(self) -> Shape:
+        """Returns the shape with its changes."""
+        return SHAPES[self.shape].changed(**self.changes).with_dropout(self.dropout)
+
+
+def build(job: Job) -> Run:
+    """Returns the function that runs an engine."""
+    engine, precision = job.engine, job.precision
     if engine in MATMUL_ENGINES:
         return matmul_run(MATMUL_ENGINES[engine], precision)
-    shape = SHAPES[job["shape"]].with_dropout(job["dropout"])
+    shape = job.sized()
     if engine in OUR_ENGINES:
         os.environ["KERAS_BACKEND"] = engine
         return fit_run(shape, precision)
@@ -156,16 +175,6 @@ def torch_product(values: np.ndarray, dtype: str) -> Callable[[], None]:
 
     left = torch.tensor(values, dtype=getattr(torch, dtype))
     return lambda: torch.mm(left, left)
-
-
-@dataclasses.dataclass(frozen=True)
-class Job:
-    """What one process measures."""
-
-    engine: str
-    precision: str
-    shape: str
-    dropout: float
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from electra_keras.artifacts import RunDirectory
 from electra_keras.data.tokenizer import WordPieceTokenizer
 from electra_keras.interop.exporting import run_encoders
 from electra_keras.interop.formats.files import write_onnx, write_onnx_int8
-from electra_keras.interop.formats.keras_detector import build_keras_detector, keras_export
+from electra_keras.interop.formats.keras_detector import build_keras_detector, keras_export, quantize_keras_detector
 from electra_keras.interop.formats.names import INPUTS
 from electra_keras.interop.layout import EncoderSize
 from electra_keras.interop.pretrained import PretrainedEncoder
@@ -225,7 +225,7 @@ def try_int8(job: dict) -> dict:
         runners, sizes = [onnx_runner(path) for path in paths], [megabytes(path) for path in paths]
     else:
         models = [build_keras_detector(discriminator) for _ in range(2)]
-        models[1].quantize("int8")
+        quantize_keras_detector(models[1])
         runners = [model.predict_on_batch for model in models]
         sizes = [round(sum(np.asarray(weight).nbytes for weight in model.weights) / 1e6, 3) for model in models]
     length = min(discriminator.size.max_positions, job["sequence_length"])

@@ -1,11 +1,12 @@
 """Tries every inference format on every backend, with dynamic and static shapes, and measures int8.
 
-    python benchmarks/formats.py --out benchmarks/results/formats.json [--run_dir runs/demo] [--data_dir D] [--rounds 30]
+    python benchmarks/formats.py --out benchmarks/results/formats.json [--run_dir D | --random_weights] [--data_dir D] [--rounds 30]
 
-Every trial has a process of its own: it exports the detector, runs the file in its runtime and compares it with the Keras model. With
---run_dir the detector is that run's, and int8's AUC is measured on its held-out text; else the weights are random. "reference onnx" is
-what `electra-keras export --to onnx` writes; the other formats are those of Keras' `Model.export`. The converters that are not in the extra
-`export` (tf2onnx, jax2onnx, onnxscript, litert-torch, openvino) are tried where they are installed, and fail by name where not.
+Every trial has a process of its own: it exports the detector, runs the file in its runtime and compares it with the Keras model. The
+detector is that of a run, by default of runs/demo, and int8's AUC is measured on the run's held-out text; with --random_weights it is a
+tiny one without a corpus, and there is no AUC. "reference onnx" is what `electra-keras export --to onnx` writes; the other formats are
+those of Keras' `Model.export`. The converters that are not in the extra `export` (tf2onnx, jax2onnx, onnxscript, litert-torch, openvino)
+are tried where they are installed, and fail by name where not.
 """
 
 import argparse
@@ -22,6 +23,7 @@ from machine import describe
 
 from electra_keras.files import write_json
 
+DEMO = "runs/demo"
 BACKENDS = ("jax", "tensorflow", "torch")
 # Format of Model.export, and what runs its file.
 FORMATS = (
@@ -77,7 +79,7 @@ def try_int8(arguments: argparse.Namespace) -> dict:
             held_out = None if "error" in result["held_out"] else held_out
         for name, backend in (("onnx", "jax"), *(("keras", backend) for backend in BACKENDS)):
             job = {"kind": "int8", "format": name, "held_out": held_out, "rounds": arguments.rounds, "sequence_length": 128, **common}
-            label = "reference onnx" if name == "onnx" else f"keras quantize, {backend}"
+            label = "reference onnx" if name == "onnx" else f"keras int8, {backend}"
             result["rows"].append({"name": label, **run_trial(job, backend)})
             print(result["rows"][-1], flush=True)
     return result
@@ -100,20 +102,48 @@ def installed_versions() -> dict[str, str | None]:
     return versions
 
 
+def chosen_run(arguments: argparse.Namespace, parser: argparse.ArgumentParser) -> str | None:
+    """Returns the run whose detector is tried, None for random weights; leaves with a message where there is no run.
+
+    Random weights have to be asked for: their figures would else take the place of a trained detector's.
+    """
+    if arguments.random_weights:
+        if arguments.run_dir:
+            parser.error("--run_dir and --random_weights are both given; give one.")
+        return None
+    run_dir = arguments.run_dir or DEMO
+    if not (pathlib.Path(run_dir) / "run.json").is_file():
+        parser.error(f"there is no run in {run_dir}. Train the demo with `make demo`, or give --run_dir D or --random_weights.")
+    return run_dir
+
+
+def described_detector(run_dir: str | None) -> dict:
+    """Returns whose detector the figures are about, for the JSON: no path, but what tells two runs apart."""
+    if run_dir is None:
+        return {"kind": "random weights"}
+    run = json.loads((pathlib.Path(run_dir) / "run.json").read_text(encoding="utf-8"))
+    return {"kind": "trained", "run": pathlib.Path(run_dir).resolve().name, "weights_sha256": run.get("weights_sha256")}
+
+
 def main() -> None:
     """Tries everything, then writes it."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--out", required=True, help="JSON file to write")
-    parser.add_argument("--run_dir", help="run whose detector is exported; random weights by default")
+    parser.add_argument("--run_dir", help=f"run whose detector is exported (default: {DEMO})")
+    parser.add_argument("--random_weights", action="store_true", help="a tiny detector with random weights instead of a run's")
     parser.add_argument("--data_dir", help="the run's prepared data, if not inside it")
     parser.add_argument("--rounds", type=int, default=30, help="turns of the int8 timing")
-    parser.add_argument("--only", choices=["formats", "int8"], help="one of the two parts; the other keeps its rows in --out")
+    parser.add_argument("--only", choices=["formats", "int8"], help="one of the two parts; the other stays in --out as it is")
     arguments = parser.parse_args()
+    arguments.run_dir = chosen_run(arguments, parser)
     out = pathlib.Path(arguments.out)
-    kept = json.loads(out.read_text(encoding="utf-8")) if arguments.only and out.is_file() else {}
-    result = {"machine": describe(), "converters": installed_versions(), "detector": "trained" if arguments.run_dir else "random weights"}
-    result["int8"] = kept.get("int8") if arguments.only == "formats" else try_int8(arguments)
-    result["rows"] = kept.get("rows") if arguments.only == "int8" else try_formats(arguments.run_dir)
+    result = json.loads(out.read_text(encoding="utf-8")) if arguments.only and out.is_file() else {}
+    # Each part says what it ran on: they may have been measured apart.
+    origin = {"machine": describe(), "converters": installed_versions(), "detector": described_detector(arguments.run_dir)}
+    if arguments.only != "formats":
+        result["int8"] = {**origin, **try_int8(arguments)}
+    if arguments.only != "int8":
+        result["formats"] = {**origin, "rows": try_formats(arguments.run_dir)}
     write_json(out, result)
 
 

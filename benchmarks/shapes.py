@@ -27,6 +27,16 @@ class Shape:
         """Tokens a step."""
         return self.batch_size * self.sequence_length
 
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The sizes that `changed` can change."""
+        return {"batch_size": self.batch_size, "sequence_length": self.sequence_length, "num_layers": self.model.num_layers}
+
+    def changed(self, *, num_layers: int | None = None, **sizes: int) -> "Shape":
+        """Returns the shape with other num_layers, batch_size or sequence_length."""
+        model = self.model if num_layers is None else dataclasses.replace(self.model, num_layers=num_layers)
+        return dataclasses.replace(self, model=model, **sizes)
+
     def with_dropout(self, dropout: float) -> "Shape":
         """Returns the shape with both kinds of dropout set."""
         return dataclasses.replace(self, model=dataclasses.replace(self.model, dropout=dropout, attention_dropout=dropout))

@@ -1,19 +1,27 @@
 """Which Keras backend runs: decided once, before keras is imported, without importing any backend."""
 
 import difflib
+import hashlib
 import importlib.util
 import os
+import pathlib
+import platform
 import sys
+import tempfile
+from collections.abc import Callable
 
 from electra_keras.errors import BackendError
 
 BACKENDS = ("jax", "tensorflow", "torch")
 DEFAULT_BACKEND = "jax"
+CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+# Beyond that, JAX drops what was used longest ago.
+MAX_CACHE_BYTES = 2 * 1024**3
 
 _INSTALL = {
-    "jax": "pip install electra-keras",
-    "tensorflow": "pip install electra-keras",
-    "torch": 'pip install "electra-keras[torch]" (without a GPU, first: pip install torch --index-url https://download.pytorch.org/whl/cpu)',
+    "jax": "pip install -r requirements.txt",
+    "tensorflow": "pip install -r requirements.txt",
+    "torch": "pip install -r requirements-torch.txt",
 }
 
 
@@ -51,6 +59,62 @@ def choose_backend(argument: str | None, config_backend: str | None) -> str:
         raise BackendError(f"{source} is {backend}, which is not installed. Install it with {_INSTALL[backend]}{remedy}.")
     os.environ["KERAS_BACKEND"] = backend
     return backend
+
+
+def keep_compiled_functions(report: Callable[[str], None]) -> pathlib.Path | None:
+    """Has JAX keep what it compiles in the user's cache folder, so that the next command need not compile it again.
+
+    For commands, which own their process, before JAX is imported. Whoever has set JAX_COMPILATION_CACHE_DIR keeps that folder, or none
+    where it is empty.
+
+    Args:
+        report: is told when the folder cannot be used; the command then runs without one.
+
+    Returns:
+        The folder, or None where this function has set none.
+    """
+    if CACHE_VARIABLE in os.environ:
+        return None
+    try:
+        folder = compilation_cache_folder()
+        # Compiled functions are code that runs: nobody else may put any there.
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except (OSError, RuntimeError) as error:
+        report(
+            f"Compiled functions are not kept: {error}. Set XDG_CACHE_HOME to a folder that can be written, or {CACHE_VARIABLE}= for none."
+        )
+        return None
+    os.environ[CACHE_VARIABLE] = os.fspath(folder)
+    # JAX keeps by default only what took a second to compile, which most functions of small models do not.
+    os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
+    os.environ.setdefault("JAX_COMPILATION_CACHE_MAX_SIZE", str(MAX_CACHE_BYTES))
+    return folder
+
+
+def compilation_cache_folder() -> pathlib.Path:
+    """Returns electra_keras/jax in XDG_CACHE_HOME, or in ~/.cache, and in there the processor's own folder.
+
+    XLA compiles for the very processor, and what it compiled for one may end in an illegal instruction on another that has the same home.
+
+    Raises:
+        RuntimeError: the user has no home folder.
+    """
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The specification of the variable has relative paths ignored.
+    root = pathlib.Path(base) if os.path.isabs(base) else pathlib.Path.home() / ".cache"
+    return root / "electra_keras" / "jax" / f"{platform.machine()}-{_processor_fingerprint()}"
+
+
+def _processor_fingerprint() -> str:
+    try:
+        lines = pathlib.Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines()
+    except FileNotFoundError:
+        lines = []
+    # Linux calls the instruction sets "flags" on x86 and "Features" on ARM.
+    features = next((line for line in lines if line.startswith(("flags", "Features"))), platform.processor())
+    return hashlib.sha256(features.encode("utf-8")).hexdigest()[:12]
 
 
 def is_installed(backend: str) -> bool:

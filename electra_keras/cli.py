@@ -18,9 +18,9 @@ from typing import Any
 import jsonargparse
 
 from electra_keras import __version__, terminal
-from electra_keras.backend import choose_backend
+from electra_keras.backend import choose_backend, keep_compiled_functions
 from electra_keras.cli_exchange import EXPORT_OPTIONS, IMPORT_OPTIONS, PUSH_OPTIONS, push
-from electra_keras.cli_messages import plain_message, refuse_unknown_words
+from electra_keras.cli_messages import explained_figures, plain_message, refuse_unknown_words
 from electra_keras.config_loading import add_config_arguments, config_fields, given_overrides, load_config
 from electra_keras.errors import ConfigError, UserError
 from electra_keras.text_lines import check_text_file, line_batches
@@ -59,8 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     except OSError as error:
         if error.errno not in _MENDABLE:
             raise
-        place = f" {error.filename}" if error.filename else ""
-        print(f"electra-keras: error: {error.strerror}:{place}. Free some space or choose another folder.", file=sys.stderr)
+        place = f": {error.filename}" if error.filename else ""
+        print(f"electra-keras: error: {error.strerror}{place}. Free some space or choose another folder.", file=sys.stderr)
         return 2
 
 
@@ -113,10 +113,7 @@ def evaluate(arguments: Mapping[str, Any]) -> None:
         # JSON has no NaN.
         print(json.dumps({name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}))
         return
-    width = max(len(name) for name in figures)
-    for name, value in figures.items():
-        shown = "-" if value is None else format(value, ",d" if isinstance(value, int) else ".4f")
-        print(f"{name:<{width}}  {shown}")
+    print(*explained_figures(figures), sep="\n")
 
 
 def detect(arguments: Mapping[str, Any]) -> None:
@@ -181,7 +178,7 @@ def _formatted(batches: Iterable[Sequence[Any]], output_format: str, *, refuse_e
         if refuse_empty and not detections[0].tokens:
             raise UserError("--text holds no tokens, only white space or control characters. Give some text to score.")
         if output_format == "json":
-            yield [json.dumps([dataclasses.asdict(token) for token in detection.tokens], ensure_ascii=False) for detection in detections]
+            yield [json.dumps([vars(token) for token in detection.tokens], ensure_ascii=False) for detection in detections]
         else:
             yield [*heading, *(terminal.render(detection.text, detection.tokens, color=color) for detection in detections)]
         heading = []
@@ -196,6 +193,8 @@ def _prepare_backend(argument: str | None, config_backend: str | None) -> str:
     backend = choose_backend(argument, config_backend)
     # TensorFlow's C++ greets with lines about instruction sets; whoever wants them sets the variable.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    if backend == "jax":
+        keep_compiled_functions(lambda line: print(f"electra-keras: {line}", file=sys.stderr))
     return backend
 
 

@@ -1,4 +1,4 @@
-"""What the command line says about words it does not know and values it does not get."""
+"""What the command line says: about words it does not know, values it does not get, and what its figures mean."""
 
 import difflib
 import re
@@ -6,6 +6,22 @@ from collections.abc import Iterable, Mapping, Sequence
 
 from electra_keras.config_loading import closest
 from electra_keras.errors import ConfigError
+
+# What `evaluate` measures, for whoever sees it the first time.
+EXPLANATIONS = {
+    "generator_loss": "nats a masked token; the higher, the easier its replacements are to find",
+    "generator_accuracy": "share of masked tokens that the generator fills in right",
+    "detection_loss": "nats a token; lower is better",
+    "replaced_fraction": "share of tokens that are replaced",
+    "detection_auc": "chance that a replaced token is ranked above an original one; 1 is perfect, 0.5 is guessing",
+    "average_precision": "area under the precision-recall curve; guessing gives the share replaced",
+    "precision": "share of the tokens called replaced (probability 0.5 or more) that are",
+    "recall": "share of the replaced tokens that are called so",
+    "accuracy": "share of tokens judged right; misleads, since calling every token original scores high",
+    "calibration_error": "how far probabilities lie from what they promise; 0 is best",
+    "num_examples": "measured on so many sequences",
+    "num_tokens": "and so many tokens, without padding",
+}
 
 
 def refuse_unknown_words(argv: Sequence[str], options_of: Mapping[str, Iterable[str]]) -> None:
@@ -53,3 +69,14 @@ def plain_message(message: str, commands: Iterable[str]) -> str:
     if wrong := re.match(r"Parser key \"(.+?)\":\s+Expected a <class 'bool'>. Got value: (.*)", message):
         return f"--{wrong[1]} is {wrong[2]}; it must be true or false."
     return " ".join(message.split())
+
+
+def explained_figures(figures: Mapping[str, float | None]) -> list[str]:
+    """Returns a table of measured figures, each line with its name, its value and what it means.
+
+    Args:
+        figures: name -> value; None, where there was nothing to measure, is shown as a dash.
+    """
+    values = {name: "-" if value is None else format(value, ",d" if isinstance(value, int) else ".4f") for name, value in figures.items()}
+    name_width, value_width = max(map(len, values)), max(map(len, values.values()))
+    return [f"{name:<{name_width}}  {value:>{value_width}}  {EXPLANATIONS.get(name, '')}".rstrip() for name, value in values.items()]

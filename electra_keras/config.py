@@ -160,7 +160,8 @@ class ModelConfig(Section):
         "random", "pmi: word embeddings from an SVD of the corpus' positive PMI matrix"
     )
     attention_initialization: Literal["random", "neighbors"] = option(
-        "random", "neighbors: positions start as sinusoids, and the first layer's heads look at the nearest tokens"
+        "random",
+        "neighbors: positions start as sinusoids, and the discriminator's first-layer heads look at the nearest tokens",
     )
     output_bias_initialization: Literal["zeros", "unigram"] = option(
         "zeros", "unigram: the output biases start at log token frequencies and at the log-odds of a replacement"
@@ -253,7 +254,7 @@ class TrainingConfig(Section):
 class Config(Section):
     """A whole run."""
 
-    recipe: Literal["paper", "fast"] = option("paper", "named set of defaults, which explicit fields override")
+    recipe: Literal["paper", "modern"] = option("paper", "named set of defaults, which explicit fields override")
     backend: Literal["jax", "tensorflow", "torch"] | None = option(None, "Keras backend; --backend and KERAS_BACKEND win over it")
     corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
     tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)
@@ -276,7 +277,7 @@ class Config(Section):
 # Defaults that a recipe's name stands for. The paper's are the fields' own defaults (Clark et al. 2020, table 6).
 RECIPES: Mapping[str, Mapping[str, Any]] = {
     "paper": {},
-    "fast": {
+    "modern": {
         "packing.style": "blocks",
         "model.dropout": 0.0,
         "model.attention_dropout": 0.0,

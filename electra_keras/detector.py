@@ -1,15 +1,14 @@
 """Replaced-token detection for any text: tokens, where they stand, and how likely each was put there by a generator.
 
 Loads no training code. A text longer than the model's sequences is scored in overlapping windows and never cut. Windows of
-many texts go through the model together, in a bounded set of batch shapes: lengths are powers of two up to the model's own
-and batches grow by fours, since JAX and TensorFlow compile once a shape.
+many texts go through the model together, sorted by length, in a bounded set of batch shapes.
 """
 
 import dataclasses
 import os
 import pathlib
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,11 @@ import numpy as np
 from electra_keras.artifacts import Arrays, RunDirectory
 from electra_keras.backend import choose_backend
 from electra_keras.config import Config
-from electra_keras.data.tokenizer import WordPieceTokenizer
-from electra_keras.data.windows import Window, split_windows
+from electra_keras.data.tokenizer import Encoding, WordPieceTokenizer
+from electra_keras.data.windows import PaddedBatch, plan_batches, split_windows
 from electra_keras.errors import RunError, UserError
 
 RUNS_FOLDER = "runs"
-SMALLEST_LENGTH = 32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -107,42 +105,29 @@ class Detector:
             for number, encoding in enumerate(encodings)
             for window in split_windows(len(encoding.token_ids), room, room // 2)
         ]
-        for batch, length in self._batches(windows, batch_size):
-            rows = [encodings[number].token_ids[window.start : window.stop] for number, window in batch]
-            for (number, window), scores in zip(batch, self._forward(rows, length, batch_size), strict=True):
+        lengths = [window.stop - window.start + 2 for _, window in windows]
+        for batch in plan_batches(lengths, self.sequence_length, batch_size):
+            members = [windows[index] for index in batch.members]
+            rows = [encodings[number].token_ids[window.start : window.stop] for number, window in members]
+            for (number, window), scores in zip(members, self._forward(rows, batch), strict=True):
                 # Behind [CLS], the window's first token stands at position 1.
                 scored = slice(window.score_start - window.start + 1, window.score_stop - window.start + 1)
                 probabilities[number][window.score_start : window.score_stop] = scores[scored]
         return [
-            Detection(text, tuple(map(_token_score, encoding.tokens, encoding.offsets, scores)))
+            Detection(text, _token_scores(encoding, scores.tolist()))
             for text, encoding, scores in zip(texts, encodings, probabilities, strict=True)
         ]
 
-    def _batches(self, windows: Sequence[tuple[int, Window]], batch_size: int) -> Iterable[tuple[list[tuple[int, Window]], int]]:
-        """Yields windows that are padded to one length, together with that length."""
-        by_length: dict[int, list[tuple[int, Window]]] = {}
-        for number, window in windows:
-            by_length.setdefault(self._padded_length(window.stop - window.start + 2), []).append((number, window))
-        for length, members in sorted(by_length.items()):
-            for start in range(0, len(members), batch_size):
-                yield members[start : start + batch_size], length
-
-    def _padded_length(self, num_tokens: int) -> int:
-        length = SMALLEST_LENGTH
-        while length < num_tokens:
-            length *= 2
-        return min(length, self.sequence_length)
-
-    def _forward(self, rows: Sequence[Sequence[int]], length: int, batch_size: int) -> np.ndarray:
+    def _forward(self, rows: Sequence[Sequence[int]], batch: PaddedBatch) -> np.ndarray:
         """Returns the probabilities of rows of token ids, float32 (rows, length), [CLS] at position 0."""
-        num_rows = _padded_rows(len(rows), batch_size)
-        token_ids = np.full((num_rows, length), self.tokenizer.pad_id, dtype=np.int32)
-        padding_mask = np.zeros((num_rows, length), dtype=np.int32)
-        for index in range(num_rows):
-            # Rows that only fill the batch up repeat the first one: a row of padding alone has nothing to attend to.
-            row = rows[index if index < len(rows) else 0]
+        token_ids = np.full((batch.num_rows, batch.length), self.tokenizer.pad_id, dtype=np.int32)
+        # Rows that only fill the batch up repeat the first one: a row of padding alone has nothing to attend to.
+        lengths = np.full((batch.num_rows, 1), len(rows[0]) + 2)
+        for index, row in enumerate(rows):
             token_ids[index, : len(row) + 2] = [self.tokenizer.cls_id, *row, self.tokenizer.sep_id]
-            padding_mask[index, : len(row) + 2] = 1
+            lengths[index] = len(row) + 2
+        token_ids[len(rows) :] = token_ids[0]
+        padding_mask = (np.arange(batch.length) < lengths).astype(np.int32)
         inputs = {"token_ids": token_ids, "segment_ids": np.zeros_like(token_ids), "padding_mask": padding_mask}
         # On JAX, Keras hands the weights' buffers over to the compiled step and takes them back behind it.
         with self._one_at_a_time:
@@ -220,12 +205,6 @@ def _is_finished_detector(path: pathlib.Path) -> bool:
         return False
 
 
-def _padded_rows(num_rows: int, batch_size: int) -> int:
-    padded = 1
-    while padded < num_rows:
-        padded *= 4
-    return min(padded, batch_size)
-
-
-def _token_score(token: str, offsets: tuple[int, int], probability: np.float32) -> TokenScore:
-    return TokenScore(token, *offsets, float(probability))
+def _token_scores(encoding: Encoding, probabilities: Sequence[float]) -> tuple[TokenScore, ...]:
+    parts = zip(encoding.tokens, encoding.offsets, probabilities, strict=True)
+    return tuple(TokenScore(token, start, end, probability) for token, (start, end), probability in parts)

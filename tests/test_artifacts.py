@@ -172,5 +172,5 @@ def test_a_locked_folder_goes_again_when_nothing_was_put_in(tmp_path):
 
 def test_a_run_directory_that_cannot_be_made_is_named(tmp_path):
     (tmp_path / "file").touch()
-    with pytest.raises(RunError, match="Cannot make the run directory .*file/run"), RunDirectory(tmp_path / "file" / "run").locked():
+    with pytest.raises(RunError, match=r"Cannot make the run directory .*file/run"), RunDirectory(tmp_path / "file" / "run").locked():
         pytest.fail("there is no folder")

@@ -8,7 +8,7 @@ import types
 import pytest
 
 from electra_keras import backend
-from electra_keras.backend import BACKENDS, choose_backend, is_installed, loaded_backend
+from electra_keras.backend import BACKENDS, choose_backend, compilation_cache_folder, is_installed, keep_compiled_functions, loaded_backend
 from electra_keras.errors import BackendError
 
 
@@ -63,7 +63,7 @@ def test_an_unknown_backend_is_refused_with_its_source(monkeypatch, name, hint):
 
 
 @pytest.mark.parametrize(
-    ("name", "remedy"), [("torch", 'pip install "electra-keras[torch]"'), ("jax", "pip install"), ("tensorflow", "pip install")]
+    ("name", "remedy"), [("torch", "-r requirements-torch.txt"), ("jax", "-r requirements.txt"), ("tensorflow", "-r requirements.txt")]
 )
 def test_a_backend_that_is_not_installed_is_refused_with_the_command(monkeypatch, name, remedy):
     others = [other for other in BACKENDS if other != name]
@@ -112,3 +112,59 @@ def test_importing_the_package_and_choosing_loads_no_backend():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=pathlib.Path(__file__).parents[1]
     )
     assert finished.stdout == "[]\n"
+
+
+CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_COMPILATION_CACHE_MAX_SIZE")
+
+
+@pytest.fixture
+def no_cache_chosen(monkeypatch):
+    for name in CACHE_VARIABLES:
+        monkeypatch.setenv(name, "")
+        monkeypatch.delenv(name)
+
+
+def test_compiled_functions_go_to_the_users_cache_folder(monkeypatch, tmp_path, no_cache_chosen):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    said = []
+    folder = keep_compiled_functions(said.append)
+    assert folder.parent == tmp_path / "cache" / "electra_keras" / "jax" and said == []
+    assert folder.stat().st_mode & 0o777 == 0o700 and list(folder.iterdir()) == []
+    assert [os.environ[name] for name in CACHE_VARIABLES] == [str(folder), "0", str(2 << 30)]
+    # What the first call has set is now a choice like any other.
+    assert keep_compiled_functions(said.append) is None
+
+
+@pytest.mark.parametrize("base", [None, "", "relative/cache"])
+def test_the_cache_folder_is_in_the_home_folder_by_default(monkeypatch, tmp_path, base):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", base or "")
+    if base is None:
+        monkeypatch.delenv("XDG_CACHE_HOME")
+    assert compilation_cache_folder().parent == tmp_path / ".cache" / "electra_keras" / "jax"
+
+
+def test_processors_have_folders_of_their_own(monkeypatch):
+    folders = set()
+    for flags in ("flags\t: fpu avx2", "flags\t: fpu avx2 avx512f", "Features\t: asimd", "no such line"):
+        monkeypatch.setattr(pathlib.Path, "read_text", lambda self, encoding, flags=flags: f"processor\t: 0\n{flags}\n")
+        folders |= {compilation_cache_folder(), compilation_cache_folder()}
+    assert len(folders) == 4
+
+
+@pytest.mark.parametrize("value", ["", "/some/where"])
+def test_a_cache_that_the_user_has_chosen_stays(monkeypatch, tmp_path, value, no_cache_chosen):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setenv("JAX_COMPILATION_CACHE_DIR", value)
+    assert keep_compiled_functions(pytest.fail) is None
+    assert os.environ["JAX_COMPILATION_CACHE_DIR"] == value and CACHE_VARIABLES[1] not in os.environ
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_cache_folder_that_cannot_be_written_is_said_and_not_used(monkeypatch, tmp_path, no_cache_chosen):
+    (tmp_path / "file").write_text("")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    said = []
+    assert keep_compiled_functions(said.append) is None
+    assert len(said) == 1 and str(tmp_path / "file") in said[0] and "Set XDG_CACHE_HOME" in said[0]
+    assert not set(CACHE_VARIABLES) & os.environ.keys()

@@ -37,7 +37,7 @@ def test_silence_means_the_field_defaults():
 
 
 def test_later_sources_win(write):
-    path = write("recipe: fast\nmasking: {train: {mask_prob: 0.2}}\ntraining: {seed: 3, num_steps: 4}\n")
+    path = write("recipe: modern\nmasking: {train: {mask_prob: 0.2}}\ntraining: {seed: 3, num_steps: 4}\n")
     config = load_config(path, {"training.seed": 5})
     assert config.model.initialization == "fan_in"  # recipe over field default
     assert config.masking.train.mask_prob == 0.2  # YAML over recipe
@@ -46,13 +46,13 @@ def test_later_sources_win(write):
 
 
 def test_the_recipe_itself_can_be_overridden(write):
-    path = write("recipe: fast\n")
+    path = write("recipe: modern\n")
     assert load_config(path, {"recipe": "paper"}) == Config()
-    assert load_config(None, {"recipe": "fast"}) == load_config(path)
+    assert load_config(None, {"recipe": "modern"}) == load_config(path)
 
 
 def test_an_explicit_value_wins_over_the_recipe_even_where_it_is_the_default(write):
-    assert load_config(write("recipe: fast\noptimizer: {name: adamw}\n")).optimizer.name == "adamw"
+    assert load_config(write("recipe: modern\noptimizer: {name: adamw}\n")).optimizer.name == "adamw"
 
 
 @pytest.mark.parametrize(
@@ -101,7 +101,7 @@ def test_a_section_left_empty_counts_as_absent(write):
             "model.embedding_sharing is 'share'; it must be one of shared, disentangled, none. Did you mean shared?",
         ),
         ("backend: tf", "backend is 'tf'; it must be one of jax, tensorflow, torch"),
-        ("recipe: papr", "recipe is 'papr'; it must be one of paper, fast. Did you mean paper?"),
+        ("recipe: papr", "recipe is 'papr'; it must be one of paper, modern. Did you mean paper?"),
         ("model: {hidden_dim: 130}", "section model: hidden_dim 130 is not divisible by num_heads 4"),
         ("packing: {sequence_length: 1024}", "packing.sequence_length 1024 is over model.max_positions 512"),
         ("training.seed: 1\ntraining: {seed: 2}", "training.seed is given twice"),
@@ -208,7 +208,7 @@ def test_saved_text_stays_text(tmp_path, value):
 
 
 def test_a_saved_configuration_names_every_field_and_ignores_later_recipes(tmp_path):
-    config = load_config(None, {"recipe": "fast", "model.dropout": 0.1})
+    config = load_config(None, {"recipe": "modern", "model.dropout": 0.1})
     save_config(config, tmp_path / "saved.yaml")
     assert yaml.safe_load((tmp_path / "saved.yaml").read_text(encoding="utf-8")) == to_dict(config)
     assert load_config(tmp_path / "saved.yaml").model.dropout == 0.1
@@ -303,5 +303,5 @@ def test_shipped_configurations_are_the_papers(size):
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.stem)
 def test_every_shipped_configuration_loads_and_says_its_command(path):
     config = load_config(path)
-    assert config.recipe == ("fast" if path.stem == "tiny" else "paper")
+    assert config.recipe == ("modern" if path.stem == "tiny" else "paper")
     assert f"--config configs/pretrain/{path.name}" in path.read_text(encoding="utf-8")

@@ -2,6 +2,7 @@ import concurrent.futures
 import dataclasses
 import json
 import math
+import os
 import pathlib
 import subprocess
 import sys
@@ -181,9 +182,11 @@ def test_batch_shapes_stay_few(detector, monkeypatch):
         return np.zeros(inputs["token_ids"].shape, np.float32)
 
     monkeypatch.setattr(detector.model, "predict_on_batch", record)
-    for num_texts in range(1, 20):
-        detector.score_batch(["the " * num_tokens for num_tokens in range(1, 4 * num_texts, 3)], batch_size=10)
-    assert shapes == {(rows, length) for rows in (1, 4, 10) for length in (32, 64)}
+    for num_texts in range(1, 80):
+        detector.score_batch(["the " * num_tokens for num_tokens in range(1, 1 + num_texts)], batch_size=10)
+        detector.score_batch(["the"] * num_texts + ["the " * 20] * num_texts + ["the " * 40] * num_texts, batch_size=10)
+    few_rows = {(rows, length) for rows in (1, 4) for length in (16, 32, 64)}
+    assert shapes == few_rows | {(10, length) for length in (16, 24, 32, 48, 64)}
 
 
 def test_a_hundred_thousand_characters(detector):
@@ -293,3 +296,46 @@ def test_detection_loads_no_training_code(run):
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=pathlib.Path(__file__).parents[1]
     )
     assert finished.stdout.splitlines()[-1] == "[]"
+
+
+DETECT_AND_COUNT = """
+import sys
+from electra_keras import cli
+cli._prepare_backend("jax", None)
+import jax
+events = []
+jax.monitoring.register_event_listener(lambda name, **_: events.append(name))
+code = cli.main(["detect", "--model", sys.argv[1], "--text", "the chef"])
+print(code, events.count("/jax/compilation_cache/cache_hits"), events.count("/jax/compilation_cache/cache_misses"))
+"""
+
+
+def detect_and_count(run, cache):
+    """Runs `detect` on JAX in a process of its own; returns its output, exit code, and the cache's hits and misses; and its messages."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith(("JAX_COMPILATION", "JAX_PERSISTENT"))}
+    finished = subprocess.run(
+        [sys.executable, "-c", DETECT_AND_COUNT, str(run.path)],
+        capture_output=True,
+        text=True,
+        check=True,
+        cwd=pathlib.Path(__file__).parents[1],
+        env={**environment, "KERAS_BACKEND": "jax", "XDG_CACHE_HOME": str(cache)},
+    )
+    shown, counts = finished.stdout.splitlines()
+    return (shown, *map(int, counts.split())), finished.stderr
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone keeps what it compiles")
+def test_a_second_command_finds_what_the_first_compiled(run, tmp_path):
+    (first, code, hits, misses), _ = detect_and_count(run, tmp_path)
+    assert (code, hits) == (0, 0) and misses > 0
+    again, _ = detect_and_count(run, tmp_path)
+    assert again == (first, 0, misses, 0)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="JAX alone keeps what it compiles")
+def test_a_cache_that_cannot_be_written_stops_no_command(run, tmp_path):
+    (tmp_path / "file").write_text("")
+    (shown, code, hits, misses), messages = detect_and_count(run, tmp_path / "file")
+    assert shown.startswith("the[") and (code, hits, misses) == (0, 0, 0)
+    assert "Compiled functions are not kept" in messages and "Set XDG_CACHE_HOME" in messages

@@ -156,8 +156,7 @@ def test_hashes_are_sha256(tmp_path):
 
 
 def test_one_process_holds_a_folder(tmp_path):
-    with locked_folder(tmp_path, "mine"):
-        with pytest.raises(UserError, match="^mine$"), locked_folder(tmp_path, "mine"):
-            pytest.fail("the folder is held")
+    with locked_folder(tmp_path, "mine"), pytest.raises(UserError, match=r"^mine$"), locked_folder(tmp_path, "mine"):
+        pytest.fail("the folder is held")
     with locked_folder(tmp_path, "mine") as descriptor:
-        assert os.path.sameopenfile(descriptor, os.open(tmp_path, os.O_RDONLY))
+        assert os.fstat(descriptor).st_ino == tmp_path.stat().st_ino

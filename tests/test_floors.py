@@ -13,6 +13,7 @@ FLOORS = {
     "yaml_reading": -0.5,
     "config": 0,
     "backend": 0,
+    "huge_pages": 0,
     "config_loading": 0.5,
     "data": 1,
     "modeling": 1,

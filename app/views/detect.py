@@ -9,9 +9,11 @@ from app.views import model_picker
 PART_TOKENS = 1_000
 
 EXAMPLES = {
-    "A docstring": "The input array is not modified, but a new window is returned instead of the file.",
+    "A wrong word": "The input array is not modified, but a new window is returned instead of the file.",
+    "A grammar slip": "This function return a list of string, one for each lines of the file.",
+    "False facts": "A week has nine days, and each day the sun sets in the morning.",
     "A story": "The chef cooked the meal slowly, then the guests drove it with great pleasure.",
-    "No replacement": "Return True if the file exists and can be read, and False otherwise.",
+    "Nothing replaced": "Return True if the file exists and can be read, and False otherwise.",
 }
 
 EXPLANATION = """
@@ -89,8 +91,9 @@ def _show_shaded(text: str, tokens: list[components.ScoredToken], threshold: flo
 
 def _show_table(run: services.Run, tokens: list[components.ScoredToken]) -> None:
     table = components.token_table(tokens)
+    strongest_first = st.toggle("Strongest first", key="strongest_first")
     st.dataframe(
-        table,
+        table.sort_values("probability", ascending=False, kind="stable") if strongest_first else table,
         hide_index=True,
         column_config={
             "probability": st.column_config.ProgressColumn(

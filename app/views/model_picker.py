@@ -16,7 +16,7 @@ def pick_run(runs: list[services.Run], unusable: dict[str, str]) -> services.Run
     # Names and not runs are the options: a run that is still training changes, and the choice must survive that.
     run = by_name[st.selectbox("Model", list(by_name), key="run_name")]
     st.caption(run.description)
-    _list_unusable(unusable)
+    _list_unusable(unusable, expanded=False)
     return run
 
 
@@ -36,13 +36,14 @@ def explain_first_run(unusable: dict[str, str]) -> None:
             language="bash",
         )
         st.button("Look again", icon=":material/refresh:")
-    _list_unusable(unusable)
+    # Someone who has trained already wants to know first why that model is not here.
+    _list_unusable(unusable, expanded=True)
 
 
-def _list_unusable(unusable: dict[str, str]) -> None:
+def _list_unusable(unusable: dict[str, str], *, expanded: bool) -> None:
     if not unusable:
         return
     folders = "1 folder" if len(unusable) == 1 else f"{len(unusable)} folders"
-    with st.expander(f"{folders} in {services.RUNS_FOLDER}/ cannot be used", icon=":material/folder_off:"):
+    with st.expander(f"{folders} in {services.RUNS_FOLDER}/ cannot be used", expanded=expanded, icon=":material/folder_off:"):
         for name, reason in unusable.items():
             st.text(f"{name}: {reason}")

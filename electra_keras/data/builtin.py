@@ -70,10 +70,15 @@ class BuiltinSource:
 
     def documents(self) -> Iterator[Document]:
         """Yields the documents, the standard library's first, then the packages' by name, each by path."""
-        if self._documents is None:
-            # Kept: about 13 MB, which take all cores some twenty seconds to extract.
-            self._documents = list(self._extract())
-        return iter(self._documents)
+        if self._documents is not None:
+            yield from self._documents
+            return
+        # Handed on at once, so that progress can be seen, and kept: about 13 MB, which take all cores some twenty seconds to extract.
+        extracted = []
+        for document in self._extract():
+            extracted.append(document)
+            yield document
+        self._documents = extracted
 
     def _extract(self) -> Iterator[Document]:
         tasks = (self._files[start : start + FILES_PER_TASK] for start in range(0, len(self._files), FILES_PER_TASK))

@@ -58,7 +58,10 @@ def prepare(config: Config, out_dir: str | os.PathLike, report: Report = print) 
         report(f"Preparing {out_dir} again: changed since are {', '.join(changed)}.")
     with _written_whole(out_dir) as folder:
         _build(folder, config, source, inputs, earlier, report)
-    return PreparedData.open(out_dir, verify=False)
+    data = PreparedData.open(out_dir, verify=False)
+    train, held_out = (data.split(name).num_examples for name in ("train", "validation"))
+    report(f"Prepared {out_dir}: {train:,} training and {held_out:,} held-out examples of up to {data.sequence_length:,} tokens.")
+    return data
 
 
 def prepare_files(

@@ -81,10 +81,10 @@ def read_documents(path: pathlib.Path, text_field: str) -> Iterator[Document]:
         for document in readers[file_format(path)](path, text_field):
             found = True
             yield document
+    except (gzip.BadGzipFile, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
+        raise CorpusError(f"{path} is damaged or not compressed as its name says ({error}). Fetch or compress it again.") from error
     except OSError as error:
         raise CorpusError(f"Cannot read {path}: {error.strerror or error}. Check the path, the permissions and the file.") from error
-    except (EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
-        raise CorpusError(f"{path} is damaged or not compressed as its name says ({error}). Fetch or compress it again.") from error
     if not found:
         raise CorpusError(f"{path} holds no text. Leave it out, or put text into it.")
 

@@ -1,6 +1,9 @@
-"""Texts longer than the model are scored in overlapping windows; nothing is cut off."""
+"""Texts longer than the model are scored in overlapping windows, nothing is cut off; windows of like length pass together."""
 
 import dataclasses
+from collections.abc import Iterator, Sequence
+
+SMALLEST_LENGTH = 16
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,3 +51,65 @@ def _starts(num_tokens: int, window: int, overlap: int) -> list[int]:
     room = max(0, num_tokens - window)
     gaps = -(-room // (window - overlap))
     return [index * room // max(gaps, 1) for index in range(gaps + 1)]
+
+
+@dataclasses.dataclass(frozen=True)
+class PaddedBatch:
+    """Windows that pass through the model together, padded to one shape.
+
+    Attributes:
+        members: the windows' numbers.
+        num_rows: rows of the batch; those beyond the members only fill it up.
+        length: tokens that every row is padded to, special tokens included.
+    """
+
+    members: list[int]
+    num_rows: int
+    length: int
+
+
+def plan_batches(lengths: Sequence[int], longest: int, batch_size: int) -> Iterator[PaddedBatch]:
+    """Puts windows of like length together, in few shapes, since JAX and TensorFlow compile once a shape.
+
+    Windows whose next power of two is the same are sorted by length. Full batches are padded to that power or to three quarters of it: they
+    are many where there are any, so that the tighter shape soon pays for its compilation. What is left over goes in batches of a few rows,
+    at most a quarter of which are filler, always padded to the power of two.
+
+    Args:
+        lengths: tokens of every window, special tokens included; in [1, longest].
+        longest: tokens the model takes at once, special tokens included.
+        batch_size: rows of a full batch; >= 1.
+
+    Yields:
+        Batches that hold every window once.
+    """
+    alike: dict[int, list[int]] = {}
+    for number, length in enumerate(lengths):
+        alike.setdefault(_power_of_two(length, longest), []).append(number)
+    for padded, members in sorted(alike.items()):
+        members.sort(key=lengths.__getitem__)
+        start = 0
+        while start < len(members):
+            rows = _num_rows(len(members) - start, batch_size)
+            together = members[start : start + rows]
+            tight = padded * 3 // 4
+            fits = rows == batch_size and padded > SMALLEST_LENGTH and lengths[together[-1]] <= tight
+            yield PaddedBatch(together, rows, tight if fits else padded)
+            start += rows
+
+
+def _power_of_two(length: int, longest: int) -> int:
+    padded = SMALLEST_LENGTH
+    while padded < length:
+        padded *= 2
+    return min(padded, longest)
+
+
+def _num_rows(remaining: int, batch_size: int) -> int:
+    """Returns the largest of batch_size and the powers of four below it that `remaining` windows fill to three quarters."""
+    sizes = [batch_size]
+    power = 1
+    while power < batch_size:
+        sizes.append(power)
+        power *= 4
+    return max(size for size in sizes if 4 * remaining >= 3 * size or size == 1)

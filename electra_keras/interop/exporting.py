@@ -20,11 +20,11 @@ WRITERS |= {name: folder_writer(name) for name in FILE_WRITERS}
 
 
 def export_run(run_dir: str | os.PathLike, to: str, out_dir: str | os.PathLike, *, report: Callable[[str], None] = print) -> None:
-    """Writes a run's models in another library's layout.
+    """Writes a run's models in another library's layout, or its detector as a file for inference.
 
     Args:
         run_dir: a run, finished or with a checkpoint.
-        to: "huggingface" or "keras_hub".
+        to: a library, "huggingface" or "keras_hub", or a format for inference: one of `WRITERS`.
         out_dir: a new or empty folder.
         report: takes lines for the user.
 

@@ -5,6 +5,7 @@ import pathlib
 import re
 
 from electra_keras.errors import UserError
+from electra_keras.interop.tensor_files import INDEX_SUFFIX
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]*[\w-]")
 FOLDERS = ("", "discriminator/", "generator/")
@@ -16,7 +17,8 @@ SMALL_FILES = (
     "assets/tokenizer/vocabulary.txt",
     "heads.safetensors",
 )
-# The first of these that a repository has is fetched; TensorFlow's, Flax' and Rust's copies of the weights are not.
+# The first of these that a repository has, or has an index of, is fetched, with its parts; TensorFlow's, Flax' and Rust's copies
+# of the weights are not.
 WEIGHT_FILES = ("model.safetensors", "model.weights.h5", "pytorch_model.bin")
 
 
@@ -49,22 +51,29 @@ def fetch(repository: str) -> pathlib.Path:
     Raises:
         UserError: there is no such repository, it needs a login, or there is no network and no cached copy.
     """
-    # Imported late: it takes half a second to load.
+    # Imported late: it takes half a second to load. HTTPError is that of its HTTP client, which changes its package by version.
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HTTPError
 
     try:
         folder = pathlib.Path(snapshot_download(repository, allow_patterns=_in_folders(SMALL_FILES)))
         for name in WEIGHT_FILES:
-            folder = pathlib.Path(snapshot_download(repository, allow_patterns=_in_folders((name,))))
-            if any((folder / place).is_file() for place in _in_folders((name,))):
+            folder = pathlib.Path(snapshot_download(repository, allow_patterns=_in_folders(_parts(name))))
+            if any((folder / place).is_file() for place in _in_folders((name, f"{name}{INDEX_SUFFIX}"))):
                 break
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, HTTPError) as error:
         reason = str(error).strip().split("\n")[0]
         raise UserError(
             f"Cannot fetch {repository} from the Hugging Face hub ({type(error).__name__}: {reason}). "
             "Check the name and the network, or give a folder that holds the model."
         ) from error
     return folder
+
+
+def _parts(name: str) -> tuple[str, ...]:
+    """Returns the patterns of a file, of its index, and of the parts that the index names, as save_pretrained calls them."""
+    stem, suffix = name.rsplit(".", 1)
+    return name, f"{name}{INDEX_SUFFIX}", f"{stem}-*-of-*.{suffix}"
 
 
 def _in_folders(names: tuple[str, ...]) -> list[str]:

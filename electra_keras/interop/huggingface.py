@@ -68,7 +68,7 @@ def read_encoder(folder: pathlib.Path) -> PretrainedEncoder:
     tensors, path = read_tensors(folder)
     tensors = _without_ties(tensors, path)
     head = _head_of(tensors)
-    if head is None and not any(name.startswith("electra.") for name in tensors):
+    if head is None and any(name.startswith("embeddings.") for name in tensors):
         # ElectraModel saves its weights without the prefix that they have inside a model with a head.
         tensors = {f"electra.{name}": tensor for name, tensor in tensors.items()}
     tensors = {name: tensor for name, tensor in tensors.items() if name not in BUFFERS}

@@ -9,7 +9,7 @@ from electra_keras.artifacts import Arrays
 from electra_keras.config import Config, ModelConfig, ObjectiveConfig, PackingConfig, TokenizerConfig
 from electra_keras.data.tokenizer import WordPieceTokenizer
 from electra_keras.errors import ConfigError, UserError
-from electra_keras.interop.layout import EncoderSize, Head, to_run_weights
+from electra_keras.interop.layout import EncoderSize, Head, listing, to_run_weights
 
 # Longer windows cost a detector more than they tell it, and no published ELECTRA has more positions.
 LONGEST_SEQUENCE = 512
@@ -66,8 +66,10 @@ def put_together(encoders: list[PretrainedEncoder]) -> PretrainedRun:
     A generator alone becomes a run of the objective mlm: a masked language model is what it is.
 
     Raises:
-        UserError: two encoders of the same kind, or a pair that was not trained together.
+        UserError: two encoders of the same kind, a pair that was not trained together, or weights that are no numbers.
     """
+    for encoder in encoders:
+        _check_finite(encoder)
     generators = [encoder for encoder in encoders if encoder.head == "masked_lm"]
     others = [encoder for encoder in encoders if encoder.head != "masked_lm"]
     for same in (generators, others):
@@ -95,6 +97,15 @@ def fraction_between(width: dict[str, int], full: dict[str, int]) -> float | Non
     # Python rounds halves to even, so the bounds themselves may fall on either side.
     candidates = [exact, (low + high) / 2] if low <= high else []
     return next((f for f in candidates if 0 < f <= 1 and all(max(1, round(full[n] * f)) == size for n, size in width.items())), None)
+
+
+def _check_finite(encoder: PretrainedEncoder) -> None:
+    broken = [name for name, array in encoder.weights.items() if not np.isfinite(array).all()]
+    if broken:
+        raise UserError(
+            f"{encoder.source} holds NaN or infinite weights, which come of a training that diverged: {listing(broken)}. "
+            "Give the weights of an earlier step."
+        )
 
 
 def _alone(encoder: PretrainedEncoder, objective: str, model_name: str, missing: tuple[str, ...]) -> PretrainedRun:

@@ -3,6 +3,7 @@
 import importlib.util
 import pathlib
 import warnings
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import numpy as np
@@ -11,30 +12,67 @@ from safetensors.numpy import load_file
 
 from electra_keras.artifacts import Arrays
 from electra_keras.errors import UserError
+from electra_keras.interop.huggingface_tokenizer import read_json
+from electra_keras.interop.layout import listing
 
 SAFETENSORS, PYTORCH = "model.safetensors", "pytorch_model.bin"
+# Behind the name of a file: says which tensor lies in which of several files.
+INDEX_SUFFIX = ".index.json"
 
 
 def read_tensors(folder: pathlib.Path) -> tuple[Arrays, pathlib.Path]:
-    """Reads a model's tensors from model.safetensors, or from pytorch_model.bin where there is nothing else.
+    """Reads a model's tensors from safetensors, or from PyTorch's files where there is nothing else.
 
+    Either may be one file, or several with an index (model.safetensors.index.json), as large models are saved.
     Floating-point tensors of any precision become float32; the others, such as position_ids, keep their type.
 
     Returns:
-        The tensors by name, and the file they come from.
+        The tensors by name, and the file, or index, they come from.
 
     Raises:
-        UserError: there is no such file, it is damaged, holds something else than tensors, or needs PyTorch and has none.
+        UserError: there is no such file, it is damaged, holds something else than tensors, or needs PyTorch and has none; an index
+            and its files do not hold the same tensors.
     """
-    if (folder / SAFETENSORS).is_file():
-        path = folder / SAFETENSORS
-        arrays = _read_safetensors(path)
-    elif (folder / PYTORCH).is_file():
-        path = folder / PYTORCH
-        arrays = _read_pytorch(path)
-    else:
-        raise UserError(f"{folder} has neither {SAFETENSORS} nor {PYTORCH}. Save the model there with save_pretrained, or fetch it again.")
-    return {name: _as_float32(array) for name, array in arrays.items()}, path
+    readers: dict[str, Callable[[pathlib.Path], Arrays]] = {SAFETENSORS: _read_safetensors, PYTORCH: _read_pytorch}
+    for name, reader in readers.items():
+        for path in (folder / name, folder / f"{name}{INDEX_SUFFIX}"):
+            if path.is_file():
+                arrays = reader(path) if path.name == name else _read_shards(path, reader)
+                return {tensor: _as_float32(array) for tensor, array in arrays.items()}, path
+    raise UserError(
+        f"{folder} has neither {SAFETENSORS} nor {PYTORCH}, nor one of them in parts with an index ({SAFETENSORS}{INDEX_SUFFIX}). "
+        "Save the model there with save_pretrained, or fetch it again."
+    )
+
+
+def _read_shards(index: pathlib.Path, reader: Callable[[pathlib.Path], Arrays]) -> Arrays:
+    """Reads the files that an index names, each of which must hold what the index says and no more."""
+    places = _weight_map(index)
+    arrays: Arrays = {}
+    for file in sorted(set(places.values())):
+        path = index.with_name(file)
+        if not path.is_file():
+            raise UserError(f"{index} names {file}, which is not there. Fetch it again.")
+        content = reader(path)
+        expected = [name for name, place in places.items() if place == file]
+        missing = [name for name in expected if name not in content]
+        extra = [name for name in content if places.get(name) != file]
+        if missing or extra:
+            found = [f"{kind}: {listing(names)}" for kind, names in (("missing", missing), ("left over", extra)) if names]
+            raise UserError(f"{path} does not hold the tensors that {index.name} says: {'; '.join(found)}. Fetch it again.")
+        arrays |= content
+    return arrays
+
+
+def _weight_map(index: pathlib.Path) -> Mapping[str, str]:
+    places = read_json(index).get("weight_map")
+    if not isinstance(places, dict) or not places:
+        raise UserError(f"{index} holds no weight_map, which says where the tensors are. Fetch it again.")
+    for file in places.values():
+        # A file elsewhere on this machine is none of the model's.
+        if not isinstance(file, str) or not file or pathlib.PurePath(file).name != file:
+            raise UserError(f"{index} names {file!r}, which is no file beside it. Fetch it again.")
+    return places
 
 
 def _read_safetensors(path: pathlib.Path) -> Arrays:
@@ -50,7 +88,7 @@ def _read_safetensors(path: pathlib.Path) -> Arrays:
 def _read_pytorch(path: pathlib.Path) -> Arrays:
     if importlib.util.find_spec("torch") is None:
         raise UserError(
-            f'{path} can be read by PyTorch alone, which is not installed. Install it (pip install "electra-keras[torch]"), '
+            f"{path} can be read by PyTorch alone, which is not installed. Install it (pip install -r requirements-torch.txt), "
             f"or save the model as {SAFETENSORS}."
         )
     import torch

@@ -90,12 +90,12 @@ class MetricsLog(StepCallback):
 
     def act(self, step: int) -> None:
         """Reads the metrics back, the one time between two lines."""
-        results = self.model.training_results()
-        # Reading waited for the device, so the clock now covers all the steps of the report.
+        # Reading waits for the device, so the clock then covers all the steps of the report.
+        results = as_floats(self.model.training_results())
         clock = self.session.clock
         seconds = clock.read()
         raise_if_diverged(self.model, self.session.run, step)
-        line = {"step": step, **as_floats(results), "learning_rate": self.learning_rate()}
+        line = {"step": step, **results, "learning_rate": self.learning_rate()}
         line["tokens_per_second"] = round(self.model.num_tokens() / seconds, 1)
         line["input_wait_fraction"] = round(clock.waiting_seconds / seconds, 4)
         line["training_seconds"] = round(clock.earlier_seconds + seconds, 2)

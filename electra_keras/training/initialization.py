@@ -13,10 +13,23 @@ from electra_keras.data.statistics import pmi_embeddings, unigram_log_probs
 from electra_keras.errors import RunError
 from electra_keras.modeling.embeddings import NUM_SEGMENTS
 from electra_keras.modeling.weights import load_named_weights, named_weights
-from electra_keras.training.neighbor_attention import POSITION_DIM, position_embeddings, projection_kernel, query_key_value_kernel
+from electra_keras.training.neighbor_attention import (
+    POSITION_DIM,
+    check_width,
+    position_embeddings,
+    projection_kernel,
+    query_key_value_kernel,
+)
 
 # Root mean square of the word vectors' entries, small beside the LayerNorm that follows.
 EMBEDDING_SCALE = 0.05
+
+
+def check_widths(model: ModelConfig) -> None:
+    """Raises ConfigError where a model is too narrow for its initialisation, before any text is read."""
+    if model.attention_initialization == "neighbors" and model.init_from is None:
+        check_width(model.embedding_dim, "embedding_dim")
+        check_width(model.hidden_dim, "hidden_dim")
 
 
 def initialize(models: Mapping[str, keras.Model], config: Config, data: PreparedData) -> None:

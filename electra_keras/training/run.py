@@ -17,7 +17,7 @@ from electra_keras.errors import RunError
 from electra_keras.objectives import build_objective
 from electra_keras.training.callbacks import Checkpoints, MetricsLog, Session, Validation
 from electra_keras.training.clock import Clock, TimedBatches
-from electra_keras.training.initialization import initialize
+from electra_keras.training.initialization import check_widths, initialize
 from electra_keras.training.interrupts import Interrupts
 from electra_keras.training.optimizers import build_optimizer
 from electra_keras.training.pretrainer import ElectraPretrainer
@@ -72,6 +72,7 @@ def _pretrain_alone(
     if run.exists() and run.is_finished and run.config.training.num_steps == config.training.num_steps and run.weights_are_whole():
         report(f"{run.path} is finished: {config.training.num_steps:,} steps. Nothing to do; raise training.num_steps to train on.")
         return run
+    check_widths(config.model)
     data = prepare(config, data_dir or run.data_path, report)
     model = build_pretrainer(config, data.tokenizer.vocab_size)
     start = enter_run(run, config, model, data, report)

@@ -73,6 +73,7 @@ def test_without_a_model_the_page_says_what_to_do(monkeypatch, open_app):
     parsed = build_parser().parse_args(words[3:]).as_flat()
     assert vars(parsed)["pretrain.corpus.files"] == ["my_texts/*.txt"]
     assert "half: runs/half holds no run." in [element.value for element in app.text]
+    assert app.expander[0].proto.expanded
 
 
 def test_a_model_that_appears_is_found_again(monkeypatch, runs, open_app):
@@ -107,6 +108,13 @@ def test_threshold_decides_what_is_marked(runs, open_app):
     assert marked(app) == []
     app.slider(key="threshold").set_value(0.1).run()
     assert marked(app) == ["Eat", "the", "banana", "now"]
+
+
+def test_the_table_can_show_the_strongest_first(runs, open_app):
+    app = submit(open_app(), "Eat the banana now")
+    assert list(app.dataframe[0].value["token"]) == ["eat", "the", "banana", "now"]
+    app.toggle(key="strongest_first").set_value(True).run()
+    assert list(app.dataframe[0].value["token"]) == ["banana", "eat", "the", "now"]
 
 
 def test_examples_fill_the_text(runs, open_app):

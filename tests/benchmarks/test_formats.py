@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-pytest.importorskip("onnxruntime", reason="the extra electra-keras[export] is not installed")
+pytest.importorskip("onnxruntime", reason="requirements-export.txt is not installed")
 BENCHMARKS = pathlib.Path(__file__).parents[2] / "benchmarks"
 
 
@@ -46,3 +46,56 @@ def test_frames_around_an_error_are_passed_over(monkeypatch):
     assert first_line("Graph execution error:") == "Graph execution error:"
     assert first_line("at /some/place/lib/python3.11/site-packages/keras/x.py:3") == "at keras/x.py:3"
     assert first_line("") == "no message"
+
+
+def run_formats(folder, *words):
+    """Runs the script in a folder without runs; returns the process."""
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(BENCHMARKS.parent), *sys.path])}
+    command = [sys.executable, BENCHMARKS / "formats.py", "--out", str(folder / "formats.json"), *words]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        ([], "there is no run in runs/demo. Train the demo with `make demo`"),
+        (["--run_dir", "absent"], "there is no run in absent."),
+        (["--run_dir", "absent", "--random_weights"], "are both given"),
+    ],
+)
+def test_random_weights_never_stand_in_for_a_run(tmp_path, words, message):
+    (tmp_path / "formats.json").write_text("measured")
+    process = run_formats(tmp_path, *words)
+    assert process.returncode == 2 and message in process.stderr and "Traceback" not in process.stderr
+    assert (tmp_path / "formats.json").read_text() == "measured"
+
+
+def test_the_figures_say_whose_they_are(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    from formats import described_detector
+
+    (tmp_path / "demo").mkdir()
+    (tmp_path / "demo" / "run.json").write_text('{"weights_sha256": "abc"}')
+    assert described_detector(str(tmp_path / "demo")) == {"kind": "trained", "run": "demo", "weights_sha256": "abc"}
+    assert described_detector(None) == {"kind": "random weights"}
+
+
+def test_the_part_that_is_not_measured_stays(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import formats
+
+    monkeypatch.setattr(formats, "try_formats", lambda run_dir: ["new row"])
+    monkeypatch.setattr(formats, "try_int8", lambda arguments: {"rows": ["new int8"]})
+    out = tmp_path / "formats.json"
+    for words, expected in (
+        ([], (["new row"], ["new int8"])),
+        (["--only", "int8"], (["kept"], ["new int8"])),
+        (["--only", "formats"], (["new row"], ["kept"])),
+    ):
+        out.write_text(json.dumps({"formats": {"rows": ["kept"]}, "int8": {"rows": ["kept"]}}))
+        monkeypatch.setattr(sys, "argv", ["formats.py", "--out", str(out), "--random_weights", *words])
+        formats.main()
+        result = json.loads(out.read_text())
+        assert (result["formats"]["rows"], result["int8"]["rows"]) == expected
+        measured = [part for part in result.values() if part["rows"] != ["kept"]]
+        assert all(part["detector"] == {"kind": "random weights"} and "cores" in part["machine"] for part in measured)

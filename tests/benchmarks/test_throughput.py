@@ -57,17 +57,29 @@ def test_ratios_are_taken_within_rounds(modules):
     assert jax["matmul_share"] == 0.25
 
 
-def test_a_run_at_the_smallest_size(tmp_path):
+def run(out, *arguments):
+    command = [sys.executable, SCRIPT, "--out", out, "--shapes", "smoke", "--steps", "1", "--rounds", "1", *arguments]
+    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.fspath(ROOT)}, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+def test_a_run_at_the_smallest_size_in_two_sittings(tmp_path):
     pytest.importorskip("transformers")
     out = tmp_path / "throughput.json"
     engines = ["jax", "hf", "hf_gathered", "matmul_torch"]
-    command = [sys.executable, SCRIPT, "--out", out, "--shapes", "smoke", "--engines", *engines]
-    command += ["--precisions", "float32", "--dropout", "0.1", "--steps", "1", "--rounds", "1"]
-    done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.fspath(ROOT)}, capture_output=True, text=True, timeout=300)
-    assert done.returncode == 0, done.stderr
+    first = run(out, "--engines", *engines, "--precisions", "float32", "--dropout", "0.1")
     rows = json.loads(out.read_text())["rows"]
     assert [row["engine"] for row in rows] == engines
-    assert all(row["step_seconds"] > 0 and row["peak_rss"] > 0 for row in rows)
+    assert all(row["step_seconds"] > 0 and row["peak_rss"] > row["step_memory"] >= 0 for row in rows)
     assert all(row["speed_over_hf"] > 0 and 0 <= row["matmul_share"] < 1 for row in rows[:3])
     assert rows[1]["speed_over_hf"] == 1.0
-    assert "| smoke | float32 | 0.1 | jax |" in done.stdout
+    assert "| smoke | float32 | 0.1 | jax |" in first.stdout
+
+    # A second sitting measures what is missing alone, and shows both groups.
+    second = run(out, "--engines", "matmul_torch", "--precisions", "float32", "mixed_bfloat16", "--dropout", "0.1")
+    after = json.loads(out.read_text())["rows"]
+    assert after[:4] == rows
+    assert [(row["engine"], row["precision"]) for row in after[4:]] == [("matmul_torch", "mixed_bfloat16")]
+    assert second.stderr.count("ready after") == 1
+    assert "| smoke | float32 | 0.1 | jax |" in second.stdout

@@ -1,3 +1,4 @@
+import importlib.metadata
 import itertools
 import sys
 
@@ -69,6 +70,24 @@ def test_documents_can_be_read_again_and_do_not_depend_on_the_order_of_the_names
     assert documents[-1].source.startswith("jsonargparse/")
 
 
+def test_documents_come_while_others_are_still_to_be_extracted(package, monkeypatch):
+    asked = []
+
+    def one_by_one(function, tasks):
+        for task in tasks:
+            asked.extend(file.name for file in task)
+            yield function(task)
+
+    monkeypatch.setattr("electra_keras.data.builtin.parallel_map", one_by_one)
+    monkeypatch.setattr("electra_keras.data.builtin.FILES_PER_TASK", 1)
+    source = BuiltinSource([package], modules=[])
+    first = next(source.documents())
+    assert asked == ["__init__.py"]
+    documents = list(source.documents())
+    assert documents[0] == first
+    assert len(documents) == 2, "a reading that was left early is not taken for the whole"
+
+
 def test_versions_and_changed_sources_are_in_the_description(package, tmp_path):
     before = BuiltinSource([package, "numpy"], modules=[]).describe()
     import numpy
@@ -86,6 +105,12 @@ def test_a_package_that_is_not_there_is_one_clear_error(name, message):
         BuiltinSource(["numpy", name], modules=[])
 
 
-def test_the_default_packages_are_the_demos_own():
+def test_the_default_packages_are_the_demos_own(request):
+    requirements = (request.config.rootpath / "requirements.txt").read_text(encoding="utf-8")
+    pinned = {line.partition("==")[0] for line in requirements.splitlines() if "==" in line}
+    distributions = importlib.metadata.packages_distributions()
+    # The same distribution is spelled with a dash or an underscore.
+    sources = {package: {name.replace("_", "-") for name in distributions[package]} for package in BUILTIN_PACKAGES}
+    assert [package for package in BUILTIN_PACKAGES if not pinned & sources[package]] == []
     assert not {"torch", "transformers"} & set(BUILTIN_PACKAGES)
     assert sorted(BUILTIN_PACKAGES) == BUILTIN_PACKAGES

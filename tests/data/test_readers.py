@@ -83,7 +83,7 @@ def test_truncated_and_mislabelled_files_are_errors(tmp_path, suffix):
     content = COMPRESS[suffix](bytes(range(32, 127)) * 50)
     with pytest.raises(CorpusError, match=r"cut\.txt.*damaged"):
         texts(write(tmp_path / f"cut.txt{suffix}", content[:-12]))
-    with pytest.raises(CorpusError, match=r"plain\.txt"):
+    with pytest.raises(CorpusError, match=r"plain\.txt.*damaged"):
         texts(write(tmp_path / f"plain.txt{suffix}", b"plain text " * 20))
 
 

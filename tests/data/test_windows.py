@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from electra_keras.data.windows import Window, split_windows
+from electra_keras.data.windows import PaddedBatch, Window, plan_batches, split_windows
 
 
 def context(token, window, num_tokens):
@@ -63,3 +63,34 @@ def test_an_empty_text_has_no_window():
 def test_impossible_sizes_are_refused(window, overlap):
     with pytest.raises(ValueError, match=f"window is {window} and overlap {overlap}"):
         split_windows(10, window, overlap)
+
+
+def test_batches_hold_every_window_once_and_waste_little():
+    generator = random.Random(0)
+    for _ in range(200):
+        longest, batch_size = generator.choice([5, 16, 40, 64, 128, 512]), generator.choice([1, 3, 4, 10, 32])
+        lengths = [generator.randint(1, longest) for _ in range(generator.randrange(120))]
+        batches = list(plan_batches(lengths, longest, batch_size))
+        assert sorted(member for batch in batches for member in batch.members) == list(range(len(lengths)))
+        for batch in batches:
+            assert len(batch.members) <= batch.num_rows <= batch_size
+            assert 4 * len(batch.members) >= 3 * batch.num_rows
+            longest_member = max(lengths[member] for member in batch.members)
+            assert longest_member <= batch.length <= longest
+            assert batch.length <= 16 or batch.length < 2 * longest_member
+
+
+def test_written_out_batches():
+    # Of five windows of 17 to 24 tokens, four fill a batch, at three quarters of 32; the fifth, the longest, goes alone.
+    assert list(plan_batches([24, 3, 20, 17, 22, 18], 64, 4)) == [
+        PaddedBatch([1], 1, 16),
+        PaddedBatch([3, 5, 2, 4], 4, 24),
+        PaddedBatch([0], 1, 32),
+    ]
+    # Three rows in four: a filler is cheaper than two more calls.
+    assert list(plan_batches([30, 30, 30], 32, 16)) == [PaddedBatch([0, 1, 2], 4, 32)]
+    assert list(plan_batches([], 32, 16)) == []
+
+
+def test_the_models_own_length_bounds_the_padding():
+    assert list(plan_batches([33], 40, 8)) == [PaddedBatch([0], 1, 40)]

@@ -18,8 +18,8 @@ from electra_keras.interop.formats import files, keras_detector
 from electra_keras.interop.formats.files import FILE_WRITERS
 from electra_keras.interop.importing import import_run
 
-onnxruntime = pytest.importorskip("onnxruntime", reason="the extra electra-keras[export] is not installed")
-pytest.importorskip("onnx", reason="the extra electra-keras[export] is not installed")
+onnxruntime = pytest.importorskip("onnxruntime", reason="requirements-export.txt is not installed")
+pytest.importorskip("onnx", reason="requirements-export.txt is not installed")
 import onnx  # noqa: E402
 
 SMALL = "narrow embeddings, 3 heads"
@@ -180,7 +180,7 @@ def test_a_generator_alone_is_no_detector(tmp_path):
 def test_a_missing_package_is_named_with_the_extra(run, tmp_path, monkeypatch, name, absent):
     found = importlib.util.find_spec
     monkeypatch.setattr(files.importlib.util, "find_spec", lambda package: None if package == absent else found(package))
-    with pytest.raises(UserError, match=rf'needs {absent}. Install it with pip install "electra-keras\[export\]"'):
+    with pytest.raises(UserError, match=rf"needs {absent}. Install it with pip install -r requirements-export.txt"):
         export_run(run.path, name, tmp_path / "out", report=silent)
     assert not (tmp_path / "out").exists()
 

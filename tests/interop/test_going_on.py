@@ -55,6 +55,18 @@ def test_a_detector_is_loaded_from_the_folder_itself(theirs, run, tmp_path):
     np.testing.assert_allclose(probabilities(Detector.load(alone.path)), expected, atol=1e-5)
 
 
+def test_a_detector_is_loaded_by_its_name_on_the_hub(theirs, monkeypatch):
+    asked = []
+
+    def snapshot_download(repository, allow_patterns):
+        asked.append(repository)
+        return str(theirs / "discriminator")
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", snapshot_download)
+    found = probabilities(Detector.load("google/electra-small-discriminator"))
+    assert found == probabilities(Detector.load(theirs / "discriminator")) and set(asked) == {"google/electra-small-discriminator"}
+
+
 def test_what_cannot_detect_says_so(theirs, tmp_path):
     with pytest.raises(UserError, match="generator holds no discriminator"):
         Detector.load(theirs / "generator")

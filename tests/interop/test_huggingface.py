@@ -10,6 +10,7 @@ from safetensors.numpy import load_file, save_file
 from witnesses.electra_in_huggingface import SHAPES, build_pair, randomize, save, save_pair, vocabulary
 
 from electra_keras.artifacts import RunDirectory
+from electra_keras.cli import main
 from electra_keras.errors import UserError
 from electra_keras.interop.exporting import export_run
 from electra_keras.interop.huggingface import read_encoder
@@ -212,6 +213,10 @@ BAD = [
         f"missing: {DENSE}; left over: classifier.weight",
     ),
     (edit_tensors(lambda arrays: arrays.update({QUERY: arrays[QUERY][:, :5].copy()})), rf"{QUERY} is \(12, 5\) and should be \(12, 12\)"),
+    (
+        edit_tensors(lambda arrays: arrays[QUERY].__setitem__((2, 1), np.nan)),
+        "holds NaN or infinite weights.*: layer_1/attention/query/kernel",
+    ),
     (edit_config(num_hidden_layers=1), "left over: electra.encoder.layer.1.attention.output.LayerNorm.bias"),
     (cut_weights, "cannot be read as safetensors"),
     (hide_a_program, "a pickle that wants to run code, which is never done"),
@@ -233,6 +238,46 @@ def test_a_bad_folder_is_one_error_and_leaves_nothing(tmp_path, damage, message)
         import_run(folder, tmp_path / "run", report=silent)
     assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
     assert not (folder / "it-ran").exists()
+
+
+def real_model(name):
+    sizes = {"vocab_size": 11, "hidden_size": 12, "num_hidden_layers": 1, "num_attention_heads": 3, "intermediate_size": 20}
+    return getattr(transformers, f"{name}ForMaskedLM")(getattr(transformers, f"{name}Config")(**sizes))
+
+
+@pytest.mark.parametrize(("name", "left_over"), [("Bert", "bert.embeddings.LayerNorm.bias"), ("Roberta", "lm_head.bias")])
+def test_another_architecture_is_told_by_its_configuration_or_else_by_its_tensors(tmp_path, capsys, name, left_over):
+    folder = tmp_path / "theirs"
+    real_model(name).save_pretrained(folder)
+    write_vocabulary(*vocabulary(11))(folder)
+    # What transformers says while it saves.
+    capsys.readouterr()
+    command = ["import", "--from", str(folder), "--run_dir", str(tmp_path / "run")]
+    assert main(command) == 2
+    output = capsys.readouterr()
+    assert output.out == "" and output.err.count("\n") == 1 and f"a model of type {name.lower()!r}" in output.err
+    edit_config(model_type="electra", embedding_size=12, type_vocab_size=2, layer_norm_eps=1e-12)(folder)
+    assert main(command) == 2
+    output = capsys.readouterr()
+    assert output.err.count("\n") == 1 and "missing: electra.embeddings.word_embeddings.weight" in output.err
+    # Names as they stand in the file.
+    assert f"left over: {left_over}, " in output.err
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"]
+
+
+@pytest.mark.parametrize("damage", [cut_weights, hide_a_program], ids=["truncated", "program"])
+def test_the_command_line_reports_a_bad_folder_with_code_2(tmp_path, capsys, damage):
+    folder = save(build_pair(SMALL)[0], tmp_path / "theirs")
+    damage(folder)
+    capsys.readouterr()
+    for command in (
+        ["import", "--from", str(folder), "--run_dir", str(tmp_path / "run")],
+        ["detect", "--model", str(folder), "--text", "w1"],
+    ):
+        assert main(command) == 2
+        output = capsys.readouterr()
+        assert output.out == "" and output.err.count("\n") == 1 and output.err.startswith(f"electra-keras: error: {folder}/")
+    assert [path.name for path in tmp_path.iterdir()] == ["theirs"] and not (folder / "it-ran").exists()
 
 
 def test_an_output_matrix_of_its_own_is_refused(tmp_path):

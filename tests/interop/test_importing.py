@@ -1,17 +1,22 @@
 """What becomes of an imported model: pairs, the hub, and the commands that go on from it."""
 
 import dataclasses
+import fnmatch
 import json
 import shutil
 
+import numpy as np
 import pytest
+from huggingface_hub.errors import HTTPError
 from witnesses.electra_in_huggingface import SHAPES, build_pair, save, save_pair
+from witnesses.weights_in_parts import PARTS, split_weights
 
 from electra_keras.cli import main
 from electra_keras.errors import UserError
 from electra_keras.interop import hub
 from electra_keras.interop.importing import import_run, read_pretrained
 from electra_keras.interop.pretrained import fraction_between
+from electra_keras.interop.sharing import build_model_folder
 
 SMALL = SHAPES["narrow embeddings, 3 heads"]
 
@@ -104,10 +109,11 @@ class FakeHub:
 
     def snapshot_download(self, repository, allow_patterns):
         assert repository == "google/electra-tiny"
-        for name in allow_patterns:
-            if (self.folder / name).is_file():
+        for path in sorted(self.folder.rglob("*")):
+            name = path.relative_to(self.folder).as_posix()
+            if path.is_file() and any(fnmatch.fnmatch(name, pattern) for pattern in allow_patterns):
                 (self.cache / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(self.folder / name, self.cache / name)
+                shutil.copy(path, self.cache / name)
                 self.fetched.append(name)
         return str(self.cache)
 
@@ -123,6 +129,30 @@ def test_a_model_on_the_hub_is_fetched_without_copies_of_its_weights(tmp_path, t
     assert sorted(fake.fetched) == ["config.json", "model.safetensors", "tokenizer_config.json", "vocab.txt"]
 
 
+@pytest.mark.parametrize("kind", ["safetensors", "bin"])
+def test_a_model_in_parts_on_the_hub_is_fetched_whole(tmp_path, theirs, monkeypatch, kind):
+    repository = shutil.copytree(theirs / "discriminator", tmp_path / "repository")
+    split_weights(repository, kind)
+    fake = FakeHub(repository, tmp_path / "cache")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fake.snapshot_download)
+    run = import_run("google/electra-tiny", tmp_path / "run", report=silent)
+    whole = import_run(theirs / "discriminator", tmp_path / "whole", report=silent)
+    for name, array in whole.final_weights().items():
+        np.testing.assert_array_equal(run.final_weights()[name], array, err_msg=name)
+    assert sum(name.endswith((".index.json", f".{kind}")) for name in fake.fetched) == 1 + PARTS
+
+
+def test_a_pair_on_the_hub_is_detected_with_and_imported(tmp_path, theirs, monkeypatch):
+    """As `electra-keras push` leaves it: a folder for each encoder, and the card beside them."""
+    import_run(theirs, tmp_path / "mine", report=silent)
+    build_model_folder(tmp_path / "mine", tmp_path / "repository")
+    fake = FakeHub(tmp_path / "repository", tmp_path / "cache")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fake.snapshot_download)
+    run = import_run("google/electra-tiny", tmp_path / "run", report=silent)
+    assert run.description["missing"] == [] and "README.md" not in fake.fetched
+    assert read_pretrained("google/electra-tiny", only="discriminator").missing == ("generator",)
+
+
 def test_without_a_network_there_is_one_error(tmp_path, monkeypatch, capsys):
     monkeypatch.setenv("HF_HUB_CACHE", str(tmp_path / "cache"))
     monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", True)
@@ -132,6 +162,17 @@ def test_without_a_network_there_is_one_error(tmp_path, monkeypatch, capsys):
     assert output.out == "" and output.err.count("\n") == 1
     assert "Cannot fetch google/electra-tiny from the Hugging Face hub" in output.err and "Check the name and the network" in output.err
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("error", [HTTPError("peer closed connection"), OSError("404 Client Error\nmore"), ValueError("bad name")])
+def test_a_download_that_breaks_is_one_error(tmp_path, monkeypatch, error):
+    def broken(repository, allow_patterns):
+        raise error
+
+    monkeypatch.setattr("huggingface_hub.snapshot_download", broken)
+    with pytest.raises(UserError, match=r"Cannot fetch google/electra-tiny .*(peer|404|bad)") as caught:
+        import_run("google/electra-tiny", tmp_path / "run", report=silent)
+    assert "\n" not in str(caught.value) and list(tmp_path.iterdir()) == []
 
 
 def test_the_commands(tmp_path, theirs, monkeypatch, capsys):

@@ -127,6 +127,20 @@ def test_a_preset_without_heads_can_be_fine_tuned_only(tmp_path):
     np.testing.assert_array_equal(encoder.weights["layer_0/attention/query/kernel"], query.reshape(12, 12))
 
 
+def test_a_preset_from_the_time_of_keras_nlp_is_read(tmp_path, preset):
+    """The published presets carry the older name, and say nothing of settings that came later."""
+    copy_preset(preset, tmp_path / "copy")
+    change_json("config.json", registered_name="keras_nlp>ElectraBackbone")(tmp_path / "copy")
+    tokenizer = json.loads((tmp_path / "copy" / "tokenizer.json").read_text())
+    for name in ("split_on_cjk", "special_tokens_in_strings", "special_tokens"):
+        tokenizer["config"].pop(name, None)
+    (tmp_path / "copy" / "tokenizer.json").write_text(json.dumps(tokenizer))
+    found, expected = read_encoder(tmp_path / "copy"), read_encoder(preset)
+    assert found.tokenizer.fingerprint == expected.tokenizer.fingerprint and found.tokenizer.settings["split_chinese"] is True
+    for name, array in expected.weights.items():
+        np.testing.assert_array_equal(found.weights[name], array, err_msg=name)
+
+
 def change_json(name, **changes):
     def damage(folder):
         content = json.loads((folder / name).read_text())
@@ -170,13 +184,17 @@ def preset(tmp_path_factory):
     return folder / "presets" / "discriminator"
 
 
-@pytest.mark.parametrize(("damage", "message"), BAD, ids=[message[:40] for _, message in BAD])
-def test_a_bad_preset_is_one_error(tmp_path, preset, damage, message):
+def copy_preset(preset, folder):
     for path in preset.rglob("*"):
         if path.is_file():
-            copied = tmp_path / "copy" / path.relative_to(preset)
+            copied = folder / path.relative_to(preset)
             copied.parent.mkdir(parents=True, exist_ok=True)
             copied.write_bytes(path.read_bytes())
+
+
+@pytest.mark.parametrize(("damage", "message"), BAD, ids=[message[:40] for _, message in BAD])
+def test_a_bad_preset_is_one_error(tmp_path, preset, damage, message):
+    copy_preset(preset, tmp_path / "copy")
     damage(tmp_path / "copy")
     with pytest.raises(UserError, match=message):
         read_encoder(tmp_path / "copy")

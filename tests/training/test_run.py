@@ -131,7 +131,7 @@ def test_a_folder_that_another_process_trains_in_is_refused(tmp_path, config, da
     run = RunDirectory(tmp_path / "run")
     with run.locked():
         (run.path / "theirs").touch()
-        with pytest.raises(UserError, match="Another process is training in .*run"):
+        with pytest.raises(UserError, match=r"Another process is training in .*run"):
             pretrain(config, run.path, resume=True, data_dir=data_dir)
     assert os.listdir(run.path) == ["theirs"]
 

@@ -75,4 +75,4 @@ def folder_writer(name: str) -> Callable[[Sequence[PretrainedEncoder], pathlib.P
 def _require(*packages: str) -> None:
     missing = [package for package in packages if importlib.util.find_spec(package) is None]
     if missing:
-        raise UserError(f'This format needs {" and ".join(missing)}. Install it with pip install "electra-keras[export]".')
+        raise UserError(f"This format needs {' and '.join(missing)}. Install it with pip install -r requirements-export.txt.")

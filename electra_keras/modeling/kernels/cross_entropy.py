@@ -17,10 +17,7 @@ def token_losses(logits, token_ids):
         case "jax":
             return _jax_losses()(logits, token_ids)
         case "torch":
-            import torch
-
-            flat = torch.nn.functional.cross_entropy(logits.flatten(0, -2).float(), token_ids.flatten().long(), reduction="none")
-            return flat.view(token_ids.shape)
+            return _torch_losses()(logits.flatten(0, -2), token_ids.flatten().long()).view(token_ids.shape)
         case _:
             return token_losses_portable(logits, token_ids)
 
@@ -34,14 +31,15 @@ def is_most_likely(logits, token_ids):
     """Tells whether a token is the arg-max, bool (...); of equal logits the first counts.
 
     Where everything is fused, it is cheaper to look for a logit that comes before the token's: XLA on CPU follows arg-max's pair of value
-    and index through a loop of scalars. PyTorch's arg-max is one pass over the logits, and the comparison would be five.
+    and index through a loop of scalars. PyTorch's maximum with its index is one pass over the logits, where the comparison would be five
+    and its arg-max, a loop of scalars, takes three times as long (608 x 8,192 bfloat16 on one core: 6.5 ms against 18.3).
 
     Args:
         logits: float (..., vocab).
         token_ids: int32 (...), in [0, vocab).
     """
     if keras.backend.backend() == "torch":
-        return ops.equal(ops.argmax(logits, axis=-1), token_ids)
+        return ops.equal(logits.max(dim=-1).indices, token_ids)
     token_ids = ops.expand_dims(token_ids, -1)
     own = ops.take_along_axis(logits, token_ids, axis=-1)
     index = ops.arange(logits.shape[-1], dtype="int32")
@@ -74,3 +72,28 @@ def _jax_losses():
 
     losses.defvjp(forward, backward)
     return losses
+
+
+@functools.cache
+def _torch_losses():
+    """As on JAX: PyTorch's own keeps a float32 logarithm of every probability, and starts its gradient from a matrix of zeros."""
+    import torch
+
+    class Losses(torch.autograd.Function):
+        @staticmethod
+        def forward(ctx, logits, token_ids):
+            wide = logits.float()
+            log_total = torch.logsumexp(wide, dim=-1, keepdim=True)
+            ctx.save_for_backward(logits, token_ids, log_total)
+            return (log_total - wide.gather(-1, token_ids[:, None])).squeeze(-1)
+
+        @staticmethod
+        @torch.autograd.function.once_differentiable
+        def backward(ctx, gradient):
+            logits, token_ids, log_total = ctx.saved_tensors
+            # In place: every new array of this size costs as much in page faults as in arithmetic.
+            wide = torch.sub(logits, log_total).exp_()
+            wide.scatter_add_(-1, token_ids[:, None], wide.new_full((len(wide), 1), -1.0))
+            return wide.mul_(gradient[:, None]).to(logits.dtype), None
+
+    return Losses.apply

@@ -69,9 +69,21 @@ def _drop_in_torch(inputs, rate, seed_generator):
     count = inputs.numel()
     numbers = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
     # A number of 16 bits hits the rate to 1 / 65,536; the scale is that of the rate that is hit.
-    dropped = round(rate * 2**16)
-    kept = numbers.view(torch.int16)[:count].view(inputs.shape) >= dropped - 2**15
-    return inputs * (kept * (1.0 / (1.0 - dropped / 2**16))).to(inputs.dtype)
+    dropped = min(max(round(rate * 2**16), 1), 2**16 - 1)
+    first_kept = dropped - 2**15
+    # 1 for units that are kept and 0 for others, by integer arithmetic in place: comparisons and casts of bool are not vectorised.
+    kept = numbers.view(torch.int16)[:count].view(inputs.shape).clamp_(first_kept - 1, first_kept).sub_(first_kept - 1)
+    return inputs * _as_factor(kept, 1.0 / (1.0 - dropped / 2**16), inputs.dtype)
+
+
+def _as_factor(kept, scale, dtype):
+    """Turns int16 1 into the scale and 0 into 0, in the given dtype; consumes `kept`."""
+    import torch
+
+    if dtype.itemsize != 2:
+        return kept.to(dtype).mul_(scale)
+    # The bits of a number times 1, read as that number again.
+    return kept.mul_(int(torch.tensor(scale, dtype=dtype).view(torch.int16))).view(dtype)
 
 
 def _as_integer(seed):

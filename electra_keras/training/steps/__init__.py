@@ -28,5 +28,5 @@ class _KerasUpdates:
 def optimizer_mixin() -> type:
     """Returns the class that gives a GroupedOptimizer the running backend's way to update many weights."""
     if keras.backend.backend() == "torch":
-        return importlib.import_module("electra_keras.training.steps.torch_optimizer").ForeachAdamW
+        return importlib.import_module("electra_keras.training.steps.torch_optimizer").FusedAdamW
     return _KerasUpdates

@@ -78,8 +78,30 @@ def test_both_forms_have_the_same_gradient(parts, gradients):
         np.testing.assert_allclose(faster, portable, atol=2e-6)
 
 
+@pytest.mark.parametrize("doubled", [False, True])
+def test_bfloat16_has_the_gradient_of_float32(doubled, parts, gradients):
+    # With and without a function on the weights: either may have a form of its own.
+    *vectors, padding_mask = parts
+    rounded = [keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.cast(vector, "bfloat16"), "float32")) for vector in vectors]
+    variables = [keras.Variable(vector) for vector in rounded]
+    mask = keras.ops.convert_to_tensor(padding_mask)
+    drop = (lambda weights: 2.0 * weights) if doubled else None
+
+    def loss_of(form, dtype):
+        def loss():
+            mixed = form(*(keras.ops.cast(variable.value, dtype) for variable in variables), mask, drop)
+            return keras.ops.sum(keras.ops.sin(keras.ops.cast(mixed, "float32")))
+
+        return loss
+
+    exact = gradients(loss_of(attend_portable, "float32"), variables)
+    for found, wanted in zip(gradients(loss_of(attend, "bfloat16"), variables), exact, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=0.03 * np.abs(wanted).max())
+
+
 def test_dropout_acts_on_the_normalised_weights(parts):
     # Doubling every weight must double the result: what is dropped is linear in the softmax's weights.
     tensors = [keras.ops.convert_to_tensor(part) for part in parts]
-    doubled = attend_portable(*tensors, drop=lambda weights: 2.0 * weights)
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(doubled), 2 * attend_numpy(*parts), atol=2e-6)
+    for form in (attend, attend_portable):
+        doubled = form(*tensors, drop=lambda weights: 2.0 * weights)
+        np.testing.assert_allclose(keras.ops.convert_to_numpy(doubled), 2 * attend_numpy(*parts), atol=2e-6)

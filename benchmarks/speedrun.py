@@ -1,0 +1,248 @@
+"""Measures time to quality: the paper's recipe against the modern one, and the modern one less one ingredient each.
+
+    python benchmarks/speedrun.py --out benchmarks/results/speedrun.json [--wiki_files 'wiki/*.txt.xz' ...]
+        [--budget_minutes 30] [--seeds 0 1 2] [--cells 'builtin/*/30m/*' ...] [--list] [--again]
+
+A cell is one training, in a process of its own, named corpus/variant/budget/seed. Its steps are set by a short calibration just before, so
+that the rate reaches 0 when the budget ends. The clock counts the initialisation (word vectors from the corpus included) and the
+training steps; compilation, validation and checkpoints are left out, for all alike. Every recipe is validated on the same examples: the
+held-out documents, one half packed as the paper does, the other as blocks, under the same masks; a hash of them stands in the results.
+
+Results are merged after every cell, and cells that are there are skipped, so the whole can be taken over several evenings; a cell that
+was killed goes on where its last checkpoint stands. The plot is written beside the results.
+"""
+
+import argparse
+import json
+import os
+import pathlib
+import shutil
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from machine import describe
+from speedrun_plan import (
+    ABLATIONS,
+    BASELINES,
+    VARIANTS,
+    Cell,
+    plan,
+    select,
+    settings,
+    steps_between_validations,
+    steps_within,
+    variant_config,
+    with_length,
+)
+from speedrun_plot import longest_of_each, plot
+from speedrun_summary import ablations, curve, table, times_to_quality, typical_speed, typical_step_seconds
+
+from electra_keras.backend import choose_backend
+from electra_keras.config import Config
+from electra_keras.config_loading import load_config, save_config
+from electra_keras.data.corpus import documents
+from electra_keras.data.prepare import prepare
+from electra_keras.data.sampling import sample_texts
+from electra_keras.data.tokenizer import VOCABULARY_FILE, WordPieceTokenizer
+from electra_keras.files import write_json
+
+STYLES = ("segments", "blocks")
+WIKI_VOCAB_SIZE = 8_192
+# Start of two processes, calibration, compilation and validation, on two cores.
+MINUTES_AROUND_A_CELL = 2.0
+
+
+class Corpus:
+    """A corpus with one vocabulary and both packings, prepared when they are first asked for."""
+
+    def __init__(self, name: str, folder: pathlib.Path, config_path: str, wiki_files: Sequence[str]):
+        self.name, self.folder, self.config_path = name, folder / name, config_path
+        self.source: dict[str, Any] = {}
+        if name == "en_wiki":
+            self.source = {"corpus.files": list(wiki_files), "tokenizer.vocab_size": WIKI_VOCAB_SIZE}
+
+    @property
+    def given(self) -> dict[str, Any]:
+        """What counts for every cell of the corpus: its text and its vocabulary."""
+        return {**self.source, "tokenizer.vocab_file": os.fspath(self.folder / "vocabulary" / VOCABULARY_FILE)}
+
+    def prepare(self) -> dict[str, str]:
+        """Returns style -> folder of prepared data."""
+        if not (self.folder / "vocabulary" / VOCABULARY_FILE).is_file():
+            config = load_config(self.config_path, self.source)
+            texts = sample_texts(documents(config.corpus), config.corpus.validation_fraction)
+            WordPieceTokenizer.train(texts, config.tokenizer).save(self.folder / "vocabulary")
+        folders = {style: self.folder / style for style in STYLES}
+        for style, folder in folders.items():
+            prepare(load_config(self.config_path, {**self.given, "packing.style": style}), folder)
+        return {style: os.fspath(folder) for style, folder in folders.items()}
+
+
+class Measurement:
+    """Trains cells under one work folder.
+
+    Args:
+        arguments: of the command line.
+    """
+
+    def __init__(self, arguments: argparse.Namespace):
+        self.arguments = arguments
+        self.work_dir = pathlib.Path(arguments.work_dir)
+        data = self.work_dir / "data"
+        self.corpora = {name: Corpus(name, data, arguments.config, arguments.wiki_files) for name in corpus_names(arguments)}
+
+    def config(self, cell: Cell) -> Config:
+        """Returns a cell's configuration, its length still open."""
+        given = {**self.corpora[cell.corpus].given, "training.validation_examples": self.arguments.held_out_examples}
+        return variant_config(VARIANTS[cell.variant], self.arguments.config, given)
+
+    def measure(self, cell: Cell) -> dict[str, Any]:
+        """Returns the row of a cell, trained from the start or from where it was stopped."""
+        machine, config, folder = describe(), self.config(cell), self.work_dir / "cells" / cell.name
+        calibration = self._calibration(cell, config, folder)
+        step_seconds = calibration["step_seconds"]
+        num_steps = steps_within(cell.minutes, calibration["initialization_seconds"], step_seconds)
+        every = steps_between_validations(num_steps, step_seconds, self.arguments.validate_every_seconds)
+        final = with_length(config, VARIANTS[cell.variant], num_steps, every, cell.seed)
+        found = self._train(cell, final, folder / "run")
+        points = curve(found["lines"], calibration["initialization_seconds"])
+        return {
+            "corpus": cell.corpus,
+            "variant": cell.variant,
+            "what": VARIANTS[cell.variant].what,
+            "minutes": cell.minutes,
+            "seed": cell.seed,
+            "settings": settings(config),
+            "calibration": {name: round(seconds, 5) for name, seconds in calibration.items()},
+            "num_steps": num_steps,
+            "warmup_steps": final.optimizer.warmup_steps,
+            "trained_minutes": points[-1]["minutes"],
+            "tokens_per_second": round(typical_speed(found["lines"]), 1),
+            **{name: found[name] for name in ("num_parameters", "held_out_examples", "held_out_sha256", "by_packing")},
+            "curve": points,
+            "machine": machine,
+        }
+
+    def _calibration(self, cell: Cell, config: Config, folder: pathlib.Path) -> dict[str, float]:
+        """Returns the seconds of initialisation and of a step; those of a stopped training, whose length they have decided."""
+        note, wanted = folder / "calibration.json", settings(config)
+        if note.is_file() and not self.arguments.again:
+            earlier = json.loads(note.read_text(encoding="utf-8"))
+            if earlier["settings"] == wanted:
+                return earlier["seconds"]
+        shutil.rmtree(folder, ignore_errors=True)
+        steps = self.arguments.calibration_steps
+        found = self._train(cell, with_length(config, VARIANTS[cell.variant], steps, max(1, steps // 6), cell.seed), folder / "calibration")
+        shutil.rmtree(folder / "calibration")
+        seconds = {"initialization_seconds": found["initialization_seconds"], "step_seconds": typical_step_seconds(found["lines"])}
+        write_json(note, {"settings": wanted, "seconds": seconds})
+        return seconds
+
+    def _train(self, cell: Cell, config: Config, run_dir: pathlib.Path) -> dict[str, Any]:
+        paths = {name: run_dir.with_name(f"{run_dir.name}-{name}") for name in ("config.yaml", "job.json", "result.json")}
+        save_config(config, paths["config.yaml"])
+        job = {
+            "config": os.fspath(paths["config.yaml"]),
+            "run_dir": os.fspath(run_dir),
+            "data": self.corpora[cell.corpus].prepare(),
+            "held_out_examples": self.arguments.held_out_examples,
+            "result": os.fspath(paths["result.json"]),
+        }
+        write_json(paths["job.json"], job)
+        subprocess.run([sys.executable, pathlib.Path(__file__).with_name("speedrun_cells.py"), paths["job.json"]], check=True)
+        return json.loads(paths["result.json"].read_text(encoding="utf-8"))
+
+
+def corpus_names(arguments: argparse.Namespace) -> list[str]:
+    """Returns the corpora that the command line asks for: those with text."""
+    names = ["builtin", *(["en_wiki"] if arguments.wiki_files else [])]
+    unknown = [name for name in arguments.corpora or names if name not in names]
+    if unknown:
+        raise SystemExit(f"There is no text for {', '.join(unknown)}: --wiki_files gives en_wiki's.")
+    return arguments.corpora or names
+
+
+def read_cells(path: pathlib.Path) -> dict[str, dict[str, Any]]:
+    """Returns name -> row of the results that are there."""
+    return json.loads(path.read_text(encoding="utf-8"))["cells"] if path.is_file() else {}
+
+
+def merge(cells: Mapping[str, dict[str, Any]], name: str, row: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Returns the rows with a new one, in the place of an older of its name.
+
+    Raises:
+        ValueError: it was validated on other examples than the rest of its corpus.
+    """
+    merged = {**cells, name: row}
+    others = [other for other, old in merged.items() if old["corpus"] == row["corpus"] and old["held_out_sha256"] != row["held_out_sha256"]]
+    if others:
+        raise ValueError(f"{name} was validated on other examples than {others[0]}: text or vocabulary have changed. Use another --out.")
+    return merged
+
+
+def write_results(path: pathlib.Path, cells: Mapping[str, dict[str, Any]]) -> str:
+    """Writes rows and summary, draws the curves, and returns the summary as a table."""
+    rows = list(cells.values())
+    times = [line for reference in ("paper", *BASELINES) for line in times_to_quality(rows, reference)]
+    lesser = ablations(rows, without=[*ABLATIONS])
+    write_json(path, {"summary": {"times_to_quality": times, "ablations": lesser}, "cells": cells})
+    if longest_of_each(rows):
+        plot(rows, path.with_suffix(".svg"), {name: variant.what for name, variant in VARIANTS.items()})
+    return table(times, lesser)
+
+
+def show(cells: Sequence[Cell], found: Mapping[str, Any]) -> str:
+    """Returns the plan with the time that is left."""
+    lines = [f"{'done' if cell.name in found else 'to do':>6}  {cell.name:<44} {VARIANTS[cell.variant].what}" for cell in cells]
+    left = [cell for cell in cells if cell.name not in found]
+    minutes = sum(cell.minutes + MINUTES_AROUND_A_CELL for cell in left)
+    return "\n".join([*lines, f"{len(left)} of {len(cells)} cells to do, about {minutes / 60:.1f} hours."])
+
+
+def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
+    """Reads the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--out", required=True, help="JSON file to write or to add to")
+    parser.add_argument("--config", default="configs/pretrain/tiny.yaml", help="the modern recipe, with the shape that both share")
+    parser.add_argument("--work_dir", default="runs/speedrun", help="prepared data and trainings")
+    parser.add_argument("--wiki_files", nargs="+", default=[], help="paths and globs of en_wiki's text")
+    parser.add_argument("--corpora", nargs="+", choices=("builtin", "en_wiki"), help="all that have text by default")
+    parser.add_argument("--budget_minutes", type=float, default=30.0)
+    parser.add_argument("--seeds", nargs="+", type=int, default=[0, 1, 2])
+    parser.add_argument("--cells", nargs="+", default=[], help="shell patterns of names, such as 'builtin/paper/*'; all by default")
+    parser.add_argument("--list", action="store_true", help="show the plan and the time it takes")
+    parser.add_argument("--again", action="store_true", help="measure cells anew that are there already")
+    parser.add_argument("--validate_every_seconds", type=float, default=20.0, help="of training")
+    parser.add_argument("--held_out_examples", type=int, default=2_048, help="at most; half of them in either packing")
+    parser.add_argument("--calibration_steps", type=int, default=90)
+    return parser.parse_args(argv)
+
+
+def main() -> None:
+    """Measures the cells that are missing, and writes the results after every one."""
+    arguments = parse_arguments()
+    out = pathlib.Path(arguments.out)
+    found = read_cells(out)
+    cells = select(plan(corpus_names(arguments), arguments.seeds, arguments.budget_minutes), arguments.cells)
+    if arguments.list:
+        print(show(cells, found))
+        return
+    choose_backend(None, load_config(arguments.config).backend)
+    measurement = Measurement(arguments)
+    for cell in cells:
+        if cell.name in found and not arguments.again:
+            changed = found[cell.name]["settings"] != settings(measurement.config(cell))
+            print(f"{cell.name}: there already{', but measured with other settings; see --again' if changed else ''}", flush=True)
+            continue
+        print(f"{cell.name}: {VARIANTS[cell.variant].what}", flush=True)
+        row = measurement.measure(cell)
+        found = merge(found, cell.name, row)
+        write_results(out, found)
+        print(f"{cell.name}: trained for {row['trained_minutes']:.2f} of {cell.minutes:g} minutes", flush=True)
+    print(write_results(out, found))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,172 @@
+"""One training of benchmarks/speedrun.py in a process of its own: `python speedrun_cells.py JOB.json`.
+
+The product's own training (electra_keras.training.run) does the work. What is added: every recipe is validated on the same examples,
+and every line of training metrics says how many seconds its steps took. The Keras backend is KERAS_BACKEND's.
+"""
+
+import hashlib
+import json
+import pathlib
+import sys
+import time
+from collections.abc import Iterable, Mapping, Sequence
+
+import numpy as np
+
+from electra_keras.artifacts import Checkpoint, RunDirectory
+from electra_keras.config import Config
+from electra_keras.config_loading import load_config
+from electra_keras.data.dataset import held_out_batches
+from electra_keras.data.examples import ExampleSource, evenly_spread
+from electra_keras.data.masking import Batch
+from electra_keras.data.prepared import PreparedData
+from electra_keras.files import write_json
+from electra_keras.training.interrupts import Interrupts
+from electra_keras.training.measures import as_floats
+from electra_keras.training.pretrainer import ElectraPretrainer
+from electra_keras.training.run import build_pretrainer, check_startable, enter_run, train, with_running_backend
+from electra_keras.training.state import weight_arrays
+
+
+class ChosenExamples:
+    """A few examples of one or several sources, as a source, held in memory.
+
+    Args:
+        sources: they give equally many examples each, at even distances.
+        num_examples: how many altogether, at most.
+    """
+
+    def __init__(self, sources: Sequence[ExampleSource], num_examples: int):
+        share = min(num_examples // len(sources), *(source.num_examples for source in sources))
+        chosen = [(source, evenly_spread(source.num_examples, share)) for source in sources]
+        self._token_ids = np.concatenate([source.token_ids(ids) for source, ids in chosen])
+        self._lengths = np.concatenate([source.lengths(ids) for source, ids in chosen])
+        self.num_examples = len(self._lengths)
+
+    def token_ids(self, indices: np.ndarray) -> np.ndarray:
+        """Returns int32 (n, sequence_length)."""
+        return self._token_ids[indices]
+
+    def lengths(self, indices: np.ndarray) -> np.ndarray:
+        """Returns int32 (n, 2)."""
+        return self._lengths[indices]
+
+
+class DataWithHeldOut(PreparedData):
+    """Prepared data whose validation split has been exchanged."""
+
+    def __init__(self, data: PreparedData, held_out: ExampleSource):
+        super().__init__(data.folder, data.manifest, data.tokenizer)
+        self._held_out = held_out
+
+    def split(self, name: str):
+        """Returns the split "train" of the data, or the exchanged "validation"."""
+        return self._held_out if name == "validation" else super().split(name)
+
+
+class TimedRun(RunDirectory):
+    """A run directory whose lines of training metrics also say how long their steps took.
+
+    A line is written once the device has finished its steps, a validation's line and a checkpoint when they are over: what lies
+    between are the steps alone. Added are `seconds`, `tokens` and whether compilation is among the seconds.
+    """
+
+    def __init__(self, path, model):
+        super().__init__(path)
+        self._model = model
+        self._compiles = True
+        self._since = time.perf_counter()
+
+    def append_metrics(self, line: Mapping) -> None:
+        """Adds a line to metrics.jsonl."""
+        if not any(name.startswith("val_") for name in line):
+            seconds = time.perf_counter() - self._since
+            # The callback resets the count of tokens only after the line has been written.
+            line = {**line, "seconds": seconds, "tokens": self._model.num_tokens(), "has_compilation": self._compiles}
+            self._compiles = False
+        super().append_metrics(line)
+        self._since = time.perf_counter()
+
+    def save_checkpoint(self, *arguments, **named) -> Checkpoint:
+        """Writes a checkpoint."""
+        checkpoint = super().save_checkpoint(*arguments, **named)
+        self._since = time.perf_counter()
+        return checkpoint
+
+
+def sha256_of_batches(batches: Iterable[Batch]) -> str:
+    """Returns a hash of what is asked of the generator: inputs, positions, the tokens there and the random numbers of the draws."""
+    content = hashlib.sha256()
+    for x, original_ids, weights in batches:
+        for array in (*(x[name] for name in sorted(x)), original_ids, weights):
+            content.update(np.ascontiguousarray(array).tobytes())
+    return content.hexdigest()
+
+
+def train_cell(job: Mapping) -> dict:
+    """Trains, or goes on with a training that was stopped, and measures the result.
+
+    Args:
+        job: config (path of a YAML file), run_dir, data (style -> folder of prepared data), held_out_examples.
+
+    Returns:
+        The lines of metrics.jsonl, the seconds of initialisation, the figures at the end on either packing, and a hash of
+        the held-out batches.
+
+    Raises:
+        SystemExit: a signal stopped the training, which has been saved.
+    """
+    config = with_running_backend(load_config(job["config"]))
+    prepared = {style: PreparedData.open(folder, verify=False) for style, folder in job["data"].items()}
+    splits = [data.split("validation") for data in prepared.values()]
+    data = DataWithHeldOut(prepared[config.packing.style], ChosenExamples(splits, job["held_out_examples"]))
+    model = build_pretrainer(config, data.tokenizer.vocab_size)
+    run = TimedRun(job["run_dir"], model)
+    with run.locked():
+        initialization_seconds = train_run(run, config, model, data)
+
+    def batches_of(source: ExampleSource):
+        return held_out_batches(source, data.tokenizer, config, job["held_out_examples"])
+
+    by_packing = {}
+    for style, split in zip(prepared, splits, strict=True):
+        batches, num_batches = batches_of(ChosenExamples([split], job["held_out_examples"]))
+        model.evaluate(batches, steps=num_batches, verbose=0)
+        by_packing[style] = as_floats(model.test_results())
+    return {
+        "initialization_seconds": initialization_seconds,
+        "lines": run.metrics(),
+        "by_packing": by_packing,
+        "held_out_examples": data.split("validation").num_examples,
+        "held_out_sha256": sha256_of_batches(batches_of(data.split("validation"))[0]),
+        "num_parameters": sum(array.size for array in weight_arrays(model).values()),
+    }
+
+
+def train_run(run: TimedRun, config: Config, model: ElectraPretrainer, data: PreparedData) -> float:
+    """Trains what is left of a run, and returns the seconds that its starting values, or reading its checkpoint, took.
+
+    Raises:
+        SystemExit: a signal stopped the training, which has been saved.
+    """
+    check_startable(run, config, resume=True)
+    started = time.perf_counter()
+    start = enter_run(run, config, model, data, print)
+    initialization_seconds = time.perf_counter() - started
+    interrupts = Interrupts()
+    if start.step < config.training.num_steps:
+        train(run, config, model, data, start, interrupts)
+    if interrupts.received is not None:
+        raise SystemExit(128 + interrupts.received)
+    run.finish(weight_arrays(model))
+    return initialization_seconds
+
+
+def main() -> None:
+    """Runs the job and writes its result where the job says."""
+    job = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
+    write_json(job["result"], train_cell(job))
+
+
+if __name__ == "__main__":
+    main()

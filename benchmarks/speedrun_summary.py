@@ -1,0 +1,163 @@
+"""From the lines of a training to its curve, and from the curves to the times that the recipes needed."""
+
+import math
+import statistics
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+Point = Mapping[str, float]
+# Metric -> whether less is better.
+METRICS = {"generator_loss": True, "detection_auc": False}
+
+
+def typical_step_seconds(lines: Sequence[Mapping[str, Any]]) -> float:
+    """Returns the median over the reports of their seconds a step, those with compilation left out.
+
+    Raises:
+        ValueError: every report has compilation in it.
+    """
+    seconds = [seconds / steps for steps, seconds, has_compilation in _reports(lines) if not has_compilation]
+    if not seconds:
+        raise ValueError("Every report of the training holds a compilation; it needs more steps.")
+    return statistics.median(seconds)
+
+
+def typical_speed(lines: Sequence[Mapping[str, Any]]) -> float:
+    """Returns the median over the reports of their tokens a second, those with compilation left out."""
+    return statistics.median(line["tokens"] / line["seconds"] for line in lines if "seconds" in line and not line["has_compilation"])
+
+
+def curve(lines: Sequence[Mapping[str, Any]], initialization_seconds: float) -> list[dict[str, float]]:
+    """Returns the held-out figures against minutes of initialisation and training.
+
+    A report with compilation in it counts as if its steps had taken the typical time.
+
+    Args:
+        lines: of metrics.jsonl, with `seconds` and `has_compilation`; a report stands before the validation of the same step.
+        initialization_seconds: what the starting values took.
+    """
+    typical = typical_step_seconds(lines)
+    ends, elapsed = {}, initialization_seconds
+    trained = [line["step"] for line in lines if "seconds" in line]
+    for step, (steps, seconds, has_compilation) in zip(trained, _reports(lines), strict=True):
+        elapsed += steps * typical if has_compilation else seconds
+        ends[step] = elapsed / 60.0
+    return [
+        {"step": line["step"], "minutes": round(ends[line["step"]], 4), **{metric: line[f"val_{metric}"] for metric in METRICS}}
+        for line in lines
+        if "val_generator_loss" in line
+    ]
+
+
+def _reports(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, float, bool]]:
+    """Returns steps, seconds and whether compilation is in them, for every line of training metrics."""
+    trained = [line for line in lines if "seconds" in line]
+    before = [0, *(line["step"] for line in trained)]
+    return [(line["step"] - step, line["seconds"], line["has_compilation"]) for step, line in zip(before, trained, strict=False)]
+
+
+def reached_for_good(points: Sequence[Point], metric: str, threshold: float) -> float | None:
+    """Returns the minutes of the validation from which on all are at least as good as the threshold, None where there is none.
+
+    For good, because an untrained generator's replacements are easy to detect: the AUC starts high and falls before it rises. Not
+    interpolated: a time that was measured, at worst one validation late.
+    """
+    sign = 1.0 if METRICS[metric] else -1.0
+    minutes = None
+    for point in reversed(points):
+        if sign * point[metric] > sign * threshold:
+            break
+        minutes = point["minutes"]
+    return minutes
+
+
+def times_to_quality(rows: Sequence[Mapping[str, Any]], reference: str = "paper", contender: str = "modern") -> list[dict[str, Any]]:
+    """Compares when the contender is where the reference ends.
+
+    Seeds are compared one by one, and medians taken over those that both have; a seed that never gets there counts as infinitely late.
+
+    Args:
+        rows: the results' cells.
+        reference: the variant whose last validation sets the threshold.
+        contender: the variant that is to be as good, at every budget it was trained with.
+    """
+    results = []
+    for corpus in _distinct(rows, "corpus"):
+        for metric in METRICS:
+            ours = [row for row in rows if row["corpus"] == corpus]
+            references = [row for row in ours if row["variant"] == reference]
+            longest = max((row["minutes"] for row in references), default=None)
+            ends = {row["seed"]: row["curve"][-1] for row in references if row["minutes"] == longest}
+            contenders = [row for row in ours if row["variant"] == contender and row["seed"] in ends]
+            for minutes in sorted({row["minutes"] for row in contenders}, reverse=True):
+                matched = {row["seed"]: row["curve"] for row in contenders if row["minutes"] == minutes}
+                place = {"corpus": corpus, "metric": metric, "reference": reference, "contender": contender}
+                budgets = {"reference_minutes": longest, "contender_minutes": minutes}
+                results.append({**place, **budgets, **_compare_seeds(matched, ends, metric)})
+    return results
+
+
+def _compare_seeds(curves: Mapping[int, Sequence[Point]], ends: Mapping[int, Point], metric: str) -> dict[str, Any]:
+    seeds = sorted(curves)
+    reached = [reached_for_good(curves[seed], metric, ends[seed][metric]) for seed in seeds]
+    late = [math.inf if minutes is None else minutes for minutes in reached]
+    median = statistics.median(late)
+    ratio = statistics.median(ends[seed]["minutes"] / minutes for seed, minutes in zip(seeds, late, strict=True))
+    return {
+        "seeds": seeds,
+        "threshold": round(statistics.median(ends[seed][metric] for seed in seeds), 4),
+        "contender_end": round(statistics.median(curves[seed][-1][metric] for seed in seeds), 4),
+        "reached_minutes": None if math.isinf(median) else round(median, 3),
+        "reached_minutes_by_seed": reached,
+        "ratio": None if math.isinf(median) else round(ratio, 2),
+    }
+
+
+def ablations(rows: Sequence[Mapping[str, Any]], whole: str = "modern", without: Sequence[str] = ()) -> list[dict[str, Any]]:
+    """Compares the ends of trainings with those of the whole recipe, at the same budget, on the seeds that both have.
+
+    Args:
+        rows: the results' cells.
+        whole: the recipe that they are compared with.
+        without: the variants that lack something.
+    """
+    ends = {(row["corpus"], row["variant"], row["minutes"], row["seed"]): row for row in rows}
+    groups: dict[tuple, list[int]] = {}
+    for corpus, variant, minutes, seed in ends:
+        if variant in without and (corpus, whole, minutes, seed) in ends:
+            groups.setdefault((corpus, variant, minutes), []).append(seed)
+    results = []
+    for (corpus, variant, minutes), seeds in groups.items():
+        pairs = [(ends[corpus, variant, minutes, seed], ends[corpus, whole, minutes, seed]) for seed in seeds]
+        row = {"corpus": corpus, "variant": variant, "minutes": minutes, "seeds": sorted(seeds)}
+        for metric in METRICS:
+            row[metric] = round(statistics.median(less["curve"][-1][metric] for less, _ in pairs), 4)
+            row[f"{metric}_change"] = round(
+                statistics.median(less["curve"][-1][metric] - full["curve"][-1][metric] for less, full in pairs), 4
+            )
+        row["steps_ratio"] = round(statistics.median(less["num_steps"] / full["num_steps"] for less, full in pairs), 3)
+        results.append(row)
+    return results
+
+
+def _distinct(rows: Sequence[Mapping[str, Any]], field: str) -> list[Any]:
+    return list(dict.fromkeys(row[field] for row in rows))
+
+
+def table(times: Sequence[Mapping[str, Any]], lesser: Sequence[Mapping[str, Any]]) -> str:
+    """Formats both comparisons as Markdown."""
+    lines = [
+        "| corpus | metric | reference | at minute | its value | modern, budget | reached at minute | ratio | at its end |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for row in times:
+        reached = ("not reached", "-") if row["reached_minutes"] is None else (f"{row['reached_minutes']:.2f}", f"{row['ratio']:.2f}")
+        lines.append(
+            f"| {row['corpus']} | {row['metric']} | {row['reference']} | {row['reference_minutes']:g} | {row['threshold']:.4f} "
+            f"| {row['contender_minutes']:g} | {reached[0]} | {reached[1]} | {row['contender_end']:.4f} |"
+        )
+    lines += ["", "| corpus | less | minutes | held-out loss | change | AUC | change | steps |", "|---|---|---|---|---|---|---|---|"]
+    for row in lesser:
+        figures = " | ".join(f"{row[metric]:.4f} | {row[f'{metric}_change']:+.4f}" for metric in METRICS)
+        lines.append(f"| {row['corpus']} | {row['variant']} | {row['minutes']:g} | {figures} | {row['steps_ratio']:.2f} |")
+    return "\n".join(lines)

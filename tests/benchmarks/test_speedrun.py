@@ -1,0 +1,192 @@
+"""The speed run: its plan, its configurations, the merging of results, and two trainings of seconds."""
+
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from witnesses.corpora import write_corpus
+
+from electra_keras.config import Config
+from electra_keras.config_loading import flat_values, load_config
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+SCRIPT = ROOT / "benchmarks" / "speedrun.py"
+TINY = ROOT / "configs" / "pretrain" / "tiny.yaml"
+
+
+@pytest.fixture
+def speedrun(monkeypatch):
+    """The benchmark, whose modules lie beside the script."""
+    monkeypatch.syspath_prepend(SCRIPT.parent)
+    import speedrun
+
+    return speedrun
+
+
+@pytest.fixture
+def planning(speedrun):
+    import speedrun_plan
+
+    return speedrun_plan
+
+
+def test_the_plan_holds_both_recipes_a_third_of_the_budget_and_an_ablation_each(planning):
+    names = [cell.name for cell in planning.plan(["builtin"], [4, 5], 30.0)]
+    assert names[:6] == [
+        "builtin/paper/30m/seed4",
+        "builtin/modern/30m/seed4",
+        "builtin/modern/10m/seed4",
+        "builtin/paper/30m/seed5",
+        "builtin/modern/30m/seed5",
+        "builtin/modern/10m/seed5",
+    ]
+    others = [*(f"builtin/{name}/30m/seed4" for name in planning.BASELINES), *(f"builtin/{name}/10m/seed4" for name in planning.ABLATIONS)]
+    assert names[6:] == others
+    assert len({cell.name for cell in planning.plan(["builtin", "en_wiki"], [0, 1, 2], 1.0)}) == 2 * (9 + 1 + len(planning.ABLATIONS))
+
+
+def test_cells_are_selected_by_pattern(planning):
+    cells = planning.plan(["builtin", "en_wiki"], [0, 1], 30.0)
+    assert planning.select(cells, []) == cells
+    assert [cell.name for cell in planning.select(cells, ["*/paper/*seed1", "builtin/no_pmi/*"])] == [
+        "builtin/paper/30m/seed1",
+        "builtin/no_pmi/10m/seed0",
+        "en_wiki/paper/30m/seed1",
+    ]
+    with pytest.raises(ValueError, match=r"'builtin/papr/\*' fits no cell"):
+        planning.select(cells, ["builtin/papr/*"])
+
+
+def test_the_papers_cell_takes_the_shape_from_the_file_and_nothing_of_its_recipe(planning, tmp_path):
+    path = tmp_path / "modern.yaml"
+    lines = "optimizer: {generator_rate_multiplier: 2.0, warmup_steps: 7}\nobjective: {discriminator_weight: 9.0}\n"
+    path.write_text(TINY.read_text(encoding="utf-8") + lines + "masking: {train: {mask_prob: 0.3}}\n", encoding="utf-8")
+    paper = planning.variant_config(planning.VARIANTS["paper"], path, {"tokenizer.vocab_file": "v.txt"})
+    file, found, defaults = flat_values(load_config(path)), flat_values(paper), flat_values(Config())
+    departing = {name for name in found if found[name] != defaults[name]}
+    assert departing == {
+        "tokenizer.vocab_file",
+        "tokenizer.vocab_size",
+        "packing.sequence_length",
+        "model.num_layers",
+        "model.hidden_dim",
+        "model.intermediate_dim",
+        "model.max_positions",
+        "model.generator_width_fraction",
+        "model.generator_depth_fraction",
+        "training.batch_size",
+        "training.precision",
+    }
+    assert all(found[name] == file[name] for name in departing - {"tokenizer.vocab_file"})
+    assert planning.variant_config(planning.VARIANTS["modern"], path, {}) == load_config(path)
+
+
+def test_an_ablation_changes_its_ingredient_alone(planning):
+    modern, paper = flat_values(load_config(TINY)), flat_values(Config())
+    for name in planning.ABLATIONS:
+        variant = planning.VARIANTS[name]
+        found = flat_values(planning.variant_config(variant, TINY, {}))
+        changed = {field for field in found if found[field] != modern[field]}
+        assert changed == set(variant.overrides)
+        assert bool(changed) != variant.scaled_warmup
+        # What an ingredient is taken back to is the paper's; the rate goes with the optimizer.
+        assert all(found[field] == paper[field] for field in changed - {"optimizer.learning_rate"})
+
+
+def test_a_length_sets_steps_reports_and_the_papers_warmup(planning):
+    config = load_config(TINY)
+    paper = planning.with_length(config, planning.VARIANTS["paper"], 12_340, 100, 3)
+    assert (paper.training.num_steps, paper.training.seed, paper.optimizer.warmup_steps) == (12_340, 3, 123)
+    assert (paper.training.log_every_steps, paper.training.validate_every_steps, paper.training.checkpoint_every_steps) == (100, 100, 200)
+    modern = planning.with_length(config, planning.VARIANTS["modern"], 12_340, 100, 3)
+    assert modern.optimizer == config.optimizer
+
+
+def test_steps_fill_what_the_initialisation_leaves_of_the_budget(planning):
+    assert planning.steps_within(10.0, 6.0, 0.15) == 3_960
+    with pytest.raises(ValueError, match=r"0.1 minutes are too few: initialisation takes 6.0 s"):
+        planning.steps_within(0.1, 6.0, 0.15)
+    assert planning.steps_between_validations(3_960, 0.15, 20.0) == 133
+    assert planning.steps_between_validations(100, 0.15, 20.0) == 25
+    assert planning.steps_between_validations(2, 0.15, 20.0) == 1
+
+
+def test_settings_tell_recipes_apart_and_not_seeds_and_places(planning):
+    variant = planning.VARIANTS["modern"]
+    config = planning.variant_config(variant, TINY, {"tokenizer.vocab_file": "somewhere/vocab.txt", "corpus.files": ["a.txt"]})
+    other = planning.with_length(planning.variant_config(variant, TINY, {}), variant, 17, 4, 9)
+    assert planning.settings(config) == planning.settings(other)
+    assert "optimizer.name: adamw -> muon" in planning.settings(config)
+    assert planning.settings(Config()) == []
+
+
+def test_merging_replaces_a_row_and_refuses_other_held_out_examples(speedrun):
+    def row(corpus, digest, loss):
+        return {"corpus": corpus, "held_out_sha256": digest, "loss": loss}
+
+    cells = {"a": row("builtin", "x", 1.0), "b": row("builtin", "x", 2.0)}
+    assert speedrun.merge(cells, "a", row("builtin", "x", 3.0)) == {"a": row("builtin", "x", 3.0), "b": row("builtin", "x", 2.0)}
+    assert [*speedrun.merge(cells, "c", row("en_wiki", "y", 3.0))] == ["a", "b", "c"]
+    assert cells["a"]["loss"] == 1.0
+    with pytest.raises(ValueError, match="c was validated on other examples than a"):
+        speedrun.merge(cells, "c", row("builtin", "y", 3.0))
+
+
+def test_the_plan_is_shown_with_the_time_that_is_left(speedrun, planning):
+    cells = [planning.Cell("builtin", "paper", 30.0, 0), planning.Cell("builtin", "modern", 28.0, 0)]
+    lines = speedrun.show(cells, {"builtin/modern/28m/seed0": {}}).splitlines()
+    assert lines[0].split()[:3] == ["to", "do", "builtin/paper/30m/seed0"]
+    assert lines[1].split()[:2] == ["done", "builtin/modern/28m/seed0"]
+    assert lines[2] == f"1 of 2 cells to do, about {(30 + speedrun.MINUTES_AROUND_A_CELL) / 60:.1f} hours."
+
+
+SMALL = """
+corpus: {validation_fraction: 0.3}
+packing: {sequence_length: 16}
+model: {num_layers: 1, hidden_dim: 64, num_heads: 2, intermediate_dim: 16, embedding_dim: 64, generator_width_fraction: 0.5}
+training: {batch_size: 4}
+"""
+
+
+def test_two_trainings_from_the_plan_to_the_plot(tmp_path):
+    (tmp_path / "small.yaml").write_text(SMALL)
+    text, out, work = write_corpus(tmp_path / "corpus.txt", documents=120), tmp_path / "results" / "speedrun.json", tmp_path / "work"
+    command = [sys.executable, SCRIPT, "--out", out, "--config", tmp_path / "small.yaml", "--work_dir", work, "--corpora", "en_wiki"]
+    command += ["--wiki_files", text, "--seeds", "0", "--budget_minutes", "0.03", "--validate_every_seconds", "0.3"]
+    command += ["--held_out_examples", "16", "--calibration_steps", "30", "--cells", "*/paper/*", "*/modern/0.03m/*"]
+    environment = {**os.environ, "KERAS_BACKEND": "jax", "PYTHONPATH": os.pathsep.join([os.fspath(ROOT), *sys.path])}
+
+    def run(*more):
+        done = subprocess.run([*command, *more], env=environment, capture_output=True, text=True, timeout=300)
+        assert done.returncode == 0, done.stderr
+        return done.stdout
+
+    first = run()
+    result = json.loads(out.read_text(encoding="utf-8"))
+    assert [*result["cells"]] == ["en_wiki/paper/0.03m/seed0", "en_wiki/modern/0.03m/seed0"]
+    paper, modern = result["cells"].values()
+    assert paper["held_out_sha256"] == modern["held_out_sha256"] and paper["held_out_examples"] == 16
+    assert paper["num_parameters"] == modern["num_parameters"] > 1_000
+    for row in (paper, modern):
+        assert [*row["by_packing"]] == ["segments", "blocks"]
+        assert len(row["curve"]) >= 4 and row["curve"][-1]["step"] == row["num_steps"]
+        assert row["trained_minutes"] == row["curve"][-1]["minutes"] > 0
+        assert all(np.isfinite(point["generator_loss"]) and 0 <= point["detection_auc"] <= 1 for point in row["curve"])
+    assert [line["metric"] for line in result["summary"]["times_to_quality"]] == ["generator_loss", "detection_auc"]
+    assert os.fspath(tmp_path) not in out.read_text(encoding="utf-8")
+    assert "| en_wiki | generator_loss | paper | 0.03 |" in first
+    assert out.with_suffix(".svg").read_text(encoding="utf-8").startswith("<?xml")
+    # Taken up once more: what is there is skipped.
+    second = run()
+    assert second.count("there already\n") == 2
+    assert json.loads(out.read_text(encoding="utf-8")) == result
+    # A cell that is not in the results goes on from its run directory, which is finished here: nothing is trained again.
+    (work / "cells" / "en_wiki/paper/0.03m/seed0/run-result.json").unlink()
+    out.write_text(json.dumps({"cells": {"en_wiki/modern/0.03m/seed0": modern}}), encoding="utf-8")
+    run()
+    again = json.loads(out.read_text(encoding="utf-8"))["cells"]["en_wiki/paper/0.03m/seed0"]
+    assert again["curve"] == paper["curve"] and again["calibration"] == paper["calibration"]
