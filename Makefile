@@ -29,7 +29,7 @@ demo: $(VENV)/.demo-installed
 	@echo; echo "Held-out text of the built-in corpus:"
 	$(BIN)/electra-keras evaluate --run_dir $(RUN)
 	@echo; echo "Every token with its probability of being replaced:"
-	$(BIN)/electra-keras detect --model $(RUN) --text "The input array is not modified, but a new window is returned instead of the file."
+	$(BIN)/electra-keras detect --model $(RUN) --text "Returns a list of strings, one for each line of and file; the default is to return they whole line."
 	@echo; echo "Try your own text in the app:  $(BIN)/streamlit run app/main.py"
 
 lint: $(VENV)/.test-installed

@@ -9,7 +9,7 @@ from app.views import model_picker
 PART_TOKENS = 1_000
 
 EXAMPLES = {
-    "A wrong word": "The input array is not modified, but a new window is returned instead of the file.",
+    "A wrong word": "Returns a list of strings, one for each line of and file; the default is to return they whole line.",
     "A grammar slip": "This function return a list of string, one for each lines of the file.",
     "False facts": "A week has nine days, and each day the sun sets in the morning.",
     "A story": "The chef cooked the meal slowly, then the guests drove it with great pleasure.",
