@@ -9,17 +9,17 @@ given vocabulary is, and how fast encode_batch is; peak memory is that of the pr
 import argparse
 import os
 import pathlib
-import platform
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
 
+from machine import describe
+
 from electra_keras.config import Config, CorpusConfig, PackingConfig, TokenizerConfig, TrainingConfig
 from electra_keras.data.corpus import documents
 from electra_keras.data.prepare import prepare
 from electra_keras.data.prepared import PreparedData
-from electra_keras.data.workers import available_cores
 from electra_keras.files import write_json
 
 # As much text as one call of encode_batch gets: enough for all cores to share.
@@ -78,7 +78,8 @@ def main() -> None:
         rows = measure(pathlib.Path(folder), arguments)
     for row in rows:
         print(row)
-    write_json(arguments.out, {"machine": {"platform": platform.platform(), "cores": available_cores()}, "rows": rows})
+    corpus = [pathlib.Path(name).name for name in arguments.files] or "builtin"
+    write_json(arguments.out, {"machine": describe(), "corpus": corpus, "vocab_size": arguments.vocab_size, "rows": rows})
 
 
 def measure(folder: pathlib.Path, arguments: argparse.Namespace) -> list[dict]:
