@@ -1,6 +1,5 @@
 """Scaled dot-product attention over sequences with padding."""
 
-import functools
 import math
 from collections.abc import Callable
 
@@ -54,7 +53,10 @@ def attend_portable(query, key, value, padding_mask, drop: Callable | None = Non
         As value, in value's dtype.
     """
     scores = ops.cast(ops.einsum("bqnd,bknd->bnqk", query * (1.0 / math.sqrt(query.shape[-1])), key), "float32")
-    weights, totals = _undivided_weights(scores, padding_mask)
+    bias = (1.0 - ops.cast(padding_mask, "float32")) * MASKED_SCORE
+    scores = scores + bias[:, None, None, :]
+    weights = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True)))
+    totals = ops.sum(weights, axis=-1, keepdims=True)
     divide_first = keras.backend.standardize_dtype(value.dtype) != "float32"
     if divide_first:
         weights = ops.cast(weights / totals, value.dtype)
@@ -62,14 +64,6 @@ def attend_portable(query, key, value, padding_mask, drop: Callable | None = Non
         weights = drop(weights)
     mixed = ops.einsum("bnqk,bknd->bqnd", weights, value)
     return mixed if divide_first else mixed / ops.transpose(totals, (0, 2, 1, 3))
-
-
-def _undivided_weights(scores, padding_mask):
-    """Returns float32 numerators of the softmax (batch, heads, length, length), at most 1, and their sums (batch, heads, length, 1)."""
-    bias = (1.0 - ops.cast(padding_mask, "float32")) * MASKED_SCORE
-    scores = scores + bias[:, None, None, :]
-    weights = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True)))
-    return weights, ops.sum(weights, axis=-1, keepdims=True)
 
 
 def _attend_fused(query, key, value, padding_mask):
@@ -101,49 +95,6 @@ def _attend_jax(query, key, value, padding_mask, drop):
 
     if jax.default_backend() != "cpu":
         return _attend_fused(query, key, value, padding_mask) if drop is None else attend_portable(query, key, value, padding_mask, drop)
-    if keras.backend.standardize_dtype(query.dtype) != "bfloat16":
-        # XLA on CPU has no product of float16 matrices.
-        parts = [ops.cast(part, "float32") for part in (query, key, value)]
-        return ops.cast(attend_portable(*parts, padding_mask, drop), value.dtype)
-    score, mix = _jax_products()
-    weights, totals = _undivided_weights(score(query, key) * (1.0 / math.sqrt(query.shape[-1])), padding_mask)
-    mixed = mix((weights if drop is None else drop(weights)).astype("bfloat16"), value)
-    return (mixed / totals.transpose(0, 2, 1, 3)).astype("bfloat16")
-
-
-@functools.cache
-def _jax_products():
-    """Returns the two products of attention, bfloat16 in and float32 out, with gradients of their own.
-
-    As in `matmul`, XLA on CPU is fast where the sum runs over the left matrix' last dimension: (64, 128, 64) by (64, 128, 64) took 0.4 ms
-    on one core against 1.1 in float32. One gradient of each product sums over the left one's rows, which in bfloat16 is slower than in
-    float32 (2.0 against 1.6 ms); it stays in float32.
-    """
-    import jax
-    import jax.numpy as jnp
-
-    multiply = functools.partial(jnp.einsum, preferred_element_type="float32")
-
-    @jax.custom_vjp
-    def score(query, key):
-        return multiply("bqnd,bknd->bnqk", query, key)
-
-    def score_gradients(saved, gradient):
-        query, key = saved
-        of_query = multiply("bnqk,bknd->bqnd", gradient.astype(key.dtype), key)
-        of_key = multiply("bnqk,bqnd->bknd", gradient, query.astype("float32"))
-        return of_query.astype(query.dtype), of_key.astype(key.dtype)
-
-    @jax.custom_vjp
-    def mix(weights, value):
-        return multiply("bnqk,bknd->bqnd", weights, value)
-
-    def mix_gradients(saved, gradient):
-        weights, value = saved
-        of_weights = multiply("bqnd,bknd->bnqk", gradient.astype(value.dtype), value)
-        of_value = multiply("bnqk,bqnd->bknd", weights.astype("float32"), gradient)
-        return of_weights.astype(weights.dtype), of_value.astype(value.dtype)
-
-    score.defvjp(lambda query, key: (score(query, key), (query, key)), score_gradients)
-    mix.defvjp(lambda weights, value: (mix(weights, value), (weights, value)), mix_gradients)
-    return score, mix
+    # XLA on CPU computes a batched product of 16-bit matrices more slowly than one of 32 bits, or not at all.
+    parts = [ops.cast(part, "float32") for part in (query, key, value)]
+    return ops.cast(attend_portable(*parts, padding_mask, drop), value.dtype)
