@@ -49,6 +49,7 @@ bench: $(VENV)/.test-installed
 	$(BIN)/python benchmarks/scaling.py --out benchmarks/results/scaling.json --plot benchmarks/results/scaling.svg
 	$(BIN)/python benchmarks/latency.py --out benchmarks/results/latency.json
 	$(BIN)/python benchmarks/prepare.py --out benchmarks/results/prepare.json
+	rm -rf runs/bench_demo
 	$(BIN)/python benchmarks/demo.py --out benchmarks/results/demo.json
 	$(BIN)/python benchmarks/parity.py --out benchmarks/results/parity.json
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-formats.txt
