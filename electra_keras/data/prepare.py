@@ -4,12 +4,10 @@ Everything is written into a folder beside the one asked for, which takes its na
 leaves nothing that opens. The manifest holds a hash of all inputs, so that a second run with the same ones reuses what is there.
 """
 
-import contextlib
 import importlib.metadata
 import os
 import pathlib
 import time
-from collections.abc import Iterator
 from typing import Any
 
 from electra_keras.config import Config, to_dict
@@ -56,7 +54,7 @@ def prepare(config: Config, out_dir: str | os.PathLike, report: Report = print) 
     if earlier is not None:
         changed = [name for name in inputs if inputs[name] != earlier.manifest["inputs"].get(name)]
         report(f"Preparing {out_dir} again: changed since are {', '.join(changed)}.")
-    with _written_whole(out_dir) as folder:
+    with replaced_folder(out_dir) as folder:
         _build(folder, config, source, inputs, earlier, report)
     data = PreparedData.open(out_dir, verify=False)
     train, held_out = (data.split(name).num_examples for name in ("train", "validation"))
@@ -90,7 +88,7 @@ def prepare_files(
     inputs = {"corpus": source.describe(), "tokenizer": tokenizer.fingerprint, "packing": to_dict(config.packing)}
     layout = example_layout(tokenizer, config.packing.sequence_length)
     encoder = DocumentEncoder(tokenizer, layout, config.packing, validation_fraction=1.0)
-    with _written_whole(out_dir) as folder:
+    with replaced_folder(out_dir) as folder:
         splits = write_splits(folder, encoder, source.documents(), report)
         if not splits["validation"]["num_examples"]:
             raise CorpusError(f"{', '.join(files)}: the text holds no token that the tokenizer keeps. Give other text.")
@@ -120,15 +118,6 @@ def describe_inputs(config: Config, source: Source) -> dict[str, Any]:
 
 def _is_free(folder: pathlib.Path) -> bool:
     return not folder.exists() or (folder.is_dir() and not any(folder.iterdir()))
-
-
-@contextlib.contextmanager
-def _written_whole(out_dir: pathlib.Path) -> Iterator[pathlib.Path]:
-    try:
-        with replaced_folder(out_dir) as folder:
-            yield folder
-    except OSError as error:
-        raise UserError(f"Cannot write {out_dir}: {error.strerror or error}. Free some space or choose another folder.") from error
 
 
 def _open_earlier(out_dir: pathlib.Path, report: Report) -> PreparedData | None:

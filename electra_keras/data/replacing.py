@@ -6,6 +6,7 @@ import pathlib
 import shutil
 from collections.abc import Iterator
 
+from electra_keras.errors import UserError
 from electra_keras.files import locked_folder
 
 
@@ -19,10 +20,17 @@ def replaced_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
         path: where the folder shall stand.
 
     Raises:
-        UserError: another process is writing the same folder.
-        OSError: the file system refuses.
+        UserError: another process is writing the same folder, or the file system refuses.
     """
-    path = path.absolute()
+    try:
+        with _built_beside(path.absolute()) as folder:
+            yield folder
+    except OSError as error:
+        raise UserError(f"Cannot write {path}: {error.strerror or error}. Free some space or choose another folder.") from error
+
+
+@contextlib.contextmanager
+def _built_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, outdated = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "outdated"))
     partial.mkdir(exist_ok=True)

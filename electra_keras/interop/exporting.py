@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 
 from electra_keras.artifacts import RunDirectory
 from electra_keras.config import ModelConfig
+from electra_keras.data.replacing import replaced_folder
 from electra_keras.errors import UserError
 from electra_keras.interop import huggingface, keras_hub
 from electra_keras.interop.formats.files import FILE_WRITERS, folder_writer
-from electra_keras.interop.importing import check_free, written_folder
+from electra_keras.interop.importing import check_free
 from electra_keras.interop.layout import EncoderSize, Head, check_names_and_shapes, from_run_weights
 from electra_keras.interop.pretrained import PretrainedEncoder
 
@@ -36,7 +37,7 @@ def export_run(run_dir: str | os.PathLike, to: str, out_dir: str | os.PathLike, 
         raise UserError(f"There is no export to {to!r}; choose {' or '.join(WRITERS)}.")
     check_free(path)
     encoders = run_encoders(RunDirectory.open(run_dir))
-    with written_folder(path) as folder:
+    with replaced_folder(path) as folder:
         lines = WRITERS[to](encoders, folder)
     report(f"Exported {run_dir} to {path}.")
     for line in lines:

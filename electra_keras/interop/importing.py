@@ -1,9 +1,8 @@
 """Models from elsewhere, of whatever format, to runs."""
 
-import contextlib
 import os
 import pathlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 from electra_keras.artifacts import RunDirectory
 from electra_keras.data.replacing import replaced_folder
@@ -43,7 +42,7 @@ def import_run(
     check_free(path)
     pretrained = read_pretrained(source, generator_from=generator_from, only=only)
     description = {"kind": "imported", "source": _label(source), "missing": list(pretrained.missing)}
-    with written_folder(path) as folder:
+    with replaced_folder(path) as folder:
         run = RunDirectory.create(folder, pretrained.config, pretrained.tokenizer, description)
         run.finish(pretrained.weights)
     for line in _summary(pretrained, path, source):
@@ -90,20 +89,6 @@ def read_encoders(path: pathlib.Path) -> list[PretrainedEncoder]:
         f"{path} holds no model: neither a config.json of Hugging Face's ELECTRA or of a KerasHub preset, itself or in "
         f"{' or '.join(SUBFOLDERS)}, nor a TensorFlow checkpoint (.index)."
     )
-
-
-@contextlib.contextmanager
-def written_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
-    """Gives a folder to write into that takes its name when all has been written; see `data.replacing.replaced_folder`.
-
-    Raises:
-        UserError: the file system refuses.
-    """
-    try:
-        with replaced_folder(path) as folder:
-            yield folder
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}. Free some space or choose another folder.") from error
 
 
 def check_free(path: pathlib.Path) -> None:
