@@ -13,6 +13,7 @@ was killed goes on where its last checkpoint stands. The plot is written beside 
 """
 
 import argparse
+import functools
 import json
 import os
 import pathlib
@@ -68,8 +69,9 @@ class Corpus:
         """What counts for every cell of the corpus: its text and its vocabulary."""
         return {**self.source, "tokenizer.vocab_file": os.fspath(self.folder / "vocabulary" / VOCABULARY_FILE)}
 
-    def prepare(self) -> dict[str, str]:
-        """Returns style -> folder of prepared data."""
+    @functools.cached_property
+    def prepared(self) -> dict[str, str]:
+        """Style -> folder of prepared data; looked up once, since every look hashes the corpus' files."""
         if not (self.folder / "vocabulary" / VOCABULARY_FILE).is_file():
             config = load_config(self.config_path, self.source)
             texts = sample_texts(documents(config.corpus), config.corpus.validation_fraction)
@@ -146,7 +148,7 @@ class Measurement:
         job = {
             "config": os.fspath(paths["config.yaml"]),
             "run_dir": os.fspath(run_dir),
-            "data": self.corpora[cell.corpus].prepare(),
+            "data": self.corpora[cell.corpus].prepared,
             "held_out_examples": self.arguments.held_out_examples,
             "result": os.fspath(paths["result.json"]),
         }

@@ -21,10 +21,9 @@ from electra_keras.data.examples import ExampleSource, evenly_spread
 from electra_keras.data.masking import Batch
 from electra_keras.data.prepared import PreparedData
 from electra_keras.files import write_json
-from electra_keras.training.interrupts import Interrupts
 from electra_keras.training.measures import as_floats
 from electra_keras.training.pretrainer import ElectraPretrainer
-from electra_keras.training.run import build_pretrainer, check_startable, enter_run, train, with_running_backend
+from electra_keras.training.run import build_pretrainer, check_startable, enter_run, train_to_the_end, with_running_backend
 from electra_keras.training.state import weight_arrays
 
 
@@ -153,12 +152,7 @@ def train_run(run: TimedRun, config: Config, model: ElectraPretrainer, data: Pre
     started = time.perf_counter()
     start = enter_run(run, config, model, data, print)
     initialization_seconds = time.perf_counter() - started
-    interrupts = Interrupts()
-    if start.step < config.training.num_steps:
-        train(run, config, model, data, start, interrupts)
-    if interrupts.received is not None:
-        raise SystemExit(128 + interrupts.received)
-    run.finish(weight_arrays(model))
+    train_to_the_end(run, config, model, data, start)
     return initialization_seconds
 
 

@@ -75,13 +75,7 @@ def _pretrain_alone(
     check_widths(config.model)
     data = prepare(config, data_dir or run.data_path, report)
     model = build_pretrainer(config, data.tokenizer.vocab_size)
-    start = enter_run(run, config, model, data, report)
-    interrupts = Interrupts()
-    if start.step < config.training.num_steps:
-        train(run, config, model, data, start, interrupts)
-    if interrupts.received is not None:
-        raise SystemExit(128 + interrupts.received)
-    run.finish(weight_arrays(model))
+    train_to_the_end(run, config, model, data, enter_run(run, config, model, data, report))
     report(f"Finished: {run.path}")
     return run
 
@@ -172,6 +166,21 @@ def enter_run(run: RunDirectory, config: Config, model: ElectraPretrainer, data:
     run.cut_metrics(checkpoint.step)
     report(f"Going on from step {checkpoint.step:,} of {config.training.num_steps:,}.")
     return Start(checkpoint.step, clock, state)
+
+
+def train_to_the_end(run: RunDirectory, config: Config, model: ElectraPretrainer, data: PreparedData, start: Start) -> None:
+    """Trains what is left of a run that has been entered, and marks it as finished.
+
+    Raises:
+        TrainingDiverged: a step went wrong.
+        SystemExit: SIGTERM or SIGINT arrived; the run has been saved.
+    """
+    interrupts = Interrupts()
+    if start.step < config.training.num_steps:
+        train(run, config, model, data, start, interrupts)
+    if interrupts.received is not None:
+        raise SystemExit(128 + interrupts.received)
+    run.finish(weight_arrays(model))
 
 
 def train(run: RunDirectory, config: Config, model: ElectraPretrainer, data: PreparedData, start: Start, interrupts: Interrupts) -> None:
