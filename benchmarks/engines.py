@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import memory
 import numpy as np
 from shapes import SHAPES, Shape, random_batches
+from turns import take_answers
 
 OUR_ENGINES = ("jax", "tensorflow", "torch")
 MATMUL_ENGINES = {"matmul_jax": "jax", "matmul_torch": "torch"}
@@ -26,26 +27,18 @@ Run = Callable[[int], float]
 def main() -> None:
     """Builds the engine that the first argument describes, warms it up, and answers until standard input ends."""
     job = Job(**json.loads(sys.argv[1]))
-    # Libraries print; only the answers may reach the parent.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    answer = take_answers()
     run = build(job)
     before = memory.resident_bytes()
     started = time.perf_counter()
     run(WARMUP_STEPS)
-    answer(answers, {"warmup_seconds": time.perf_counter() - started})
+    answer({"warmup_seconds": time.perf_counter() - started})
     peak = memory.peak_bytes()
     memory.reset_peak()
     for line in sys.stdin:
         seconds = run(json.loads(line)["steps"])
         steady = memory.peak_bytes()
-        answer(answers, {"seconds": seconds, "peak_rss": max(peak, steady), "step_memory": max(0, steady - before)})
-
-
-def answer(stream, value: dict) -> None:
-    """Sends one line."""
-    stream.write(json.dumps(value) + "\n")
-    stream.flush()
+        answer({"seconds": seconds, "peak_rss": max(peak, steady), "step_memory": max(0, steady - before)})
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,6 @@ Ratios are medians over the rounds of the ratio within a round. Before anything 
 """
 
 import argparse
-import json
 import os
 import pathlib
 import statistics
@@ -25,6 +24,7 @@ import numpy as np
 from latency_engines import OUR_ENGINES
 from latency_material import Material, choose_material, corpus_lines, write_random_run
 from machine import describe
+from turns import EngineProcess, speed_ratio
 
 from electra_keras.artifacts import RunDirectory
 from electra_keras.files import write_json
@@ -41,30 +41,15 @@ class Worker:
         self.engine = job["engine"]
         self.seconds: dict[str, list[list[float]]] = {}
         self.peak_rss = 0
-        script = pathlib.Path(__file__).with_name("latency_engines.py")
-        command = [sys.executable, os.fspath(script), json.dumps(job)]
-        environment = {**os.environ, "PYTHONPATH": os.fspath(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
-        self.ready = self._answer()
+        settings = {"PYTHONPATH": os.fspath(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        self.process = EngineProcess("latency_engines.py", job, settings)
+        self.ready = self.process.answer()
 
     def run(self, task: str, repeats: int) -> None:
         """Takes one turn."""
-        self._process.stdin.write(json.dumps({"task": task, "repeats": repeats}) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
+        answer = self.process.ask({"task": task, "repeats": repeats})
         self.seconds.setdefault(task, []).append(answer["seconds"])
         self.peak_rss = answer["peak_rss"]
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _answer(self) -> dict:
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"The process of {self.engine} ended with code {self._process.wait()}; its message stands above.")
-        return json.loads(line)
 
 
 def measure(engines: list[str], run: RunDirectory, material: Material, folder: pathlib.Path, rounds: int, repeats: int) -> list[dict]:
@@ -90,7 +75,7 @@ def measure(engines: list[str], run: RunDirectory, material: Material, folder: p
                         worker.run(task, times)
     finally:
         for worker in workers:
-            worker.close()
+            worker.process.close()
     return compare([row_of(worker, material) for worker in workers], {engine: probabilities(folder, engine) for engine in engines})
 
 
@@ -142,11 +127,6 @@ def compare(rows: list[dict], scores: dict[str, dict[str, np.ndarray]]) -> list[
         row["file_speed_over_hf"] = speed_ratio(row["file_round_seconds"], peer["file_round_seconds"])
         row["file_speed_over_hf_sorted"] = speed_ratio(row["file_round_seconds"], peer["file_sorted_round_seconds"])
     return rows
-
-
-def speed_ratio(seconds: list[float], others: list[float]) -> float:
-    """Returns how many times as fast one is as another, by the median over the rounds."""
-    return round(statistics.median(b / a for a, b in zip(seconds, others, strict=True)), 3)
 
 
 def measure_starts(run: RunDirectory, text: str, starts: int, folder: pathlib.Path) -> dict:

@@ -6,12 +6,13 @@ scores everything once before it is timed, so that compilation is paid.
 
 import json
 import os
-import resource
 import sys
 import time
 from collections.abc import Callable, Sequence
 
+import memory
 import numpy as np
+from turns import take_answers
 
 OUR_ENGINES = ("jax", "tensorflow", "torch")
 BATCH_SIZE = 32
@@ -23,9 +24,7 @@ Score = Callable[[Sequence[str]], list[list[float]]]
 def main() -> None:
     """Loads the engine that the first argument describes, scores everything once, and answers until standard input ends."""
     job = json.loads(sys.argv[1])
-    # Libraries print; only the answers may reach the parent.
-    answers = os.fdopen(os.dup(1), "w")
-    os.dup2(2, 1)
+    answer = take_answers()
     with open(job["lines"], encoding="utf-8") as file:
         lines = json.load(file)
     started = time.perf_counter()
@@ -35,11 +34,11 @@ def main() -> None:
     for name, score in tasks.items():
         scores = score([job["text"]] if name == "text" else lines)
         np.save(f"{job['probabilities']}-{name}.npy", np.concatenate([np.asarray(row, np.float32) for row in scores]))
-    answer(answers, {**ready, "tasks": [*tasks], "first_seconds": time.perf_counter() - started})
+    answer({**ready, "tasks": [*tasks], "first_seconds": time.perf_counter() - started})
     for line in sys.stdin:
         command = json.loads(line)
         score, texts = tasks[command["task"]], [job["text"]] if command["task"] == "text" else lines
-        answer(answers, {"seconds": [timed(score, texts) for _ in range(command["repeats"])], "peak_rss": peak_rss()})
+        answer({"seconds": [timed(score, texts) for _ in range(command["repeats"])], "peak_rss": memory.peak_bytes()})
 
 
 def timed(score: Score, texts: Sequence[str]) -> float:
@@ -47,17 +46,6 @@ def timed(score: Score, texts: Sequence[str]) -> float:
     started = time.perf_counter()
     score(texts)
     return time.perf_counter() - started
-
-
-def answer(stream, value: dict) -> None:
-    """Sends one line."""
-    stream.write(json.dumps(value) + "\n")
-    stream.flush()
-
-
-def peak_rss() -> int:
-    """Returns the process' largest resident memory so far, in bytes; compilation counts."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def our_tasks(backend: str, run_dir: str) -> dict[str, Score]:

@@ -15,10 +15,10 @@ Two figures of memory are written, see memory.py: peak_rss of the whole process,
 
 import argparse
 import itertools
-import statistics
 
 from engines import MATMUL_ENGINES, OUR_ENGINES, Job
 from shapes import SHAPES
+from turns import speed_ratio
 from workers import Table, measure
 
 PEER_ENGINES = ("hf", "hf_compile", "hf_gathered", "hf_gathered_compile")
@@ -40,18 +40,11 @@ def compare(rows: list[dict]) -> list[dict]:
     for row in rows:
         if row in products:
             continue
-        row["speed_over_hf"] = speed_ratio(row, usual)
-        row["speed_over_fastest_peer"] = speed_ratio(row, fastest)
+        row["speed_over_hf"] = usual and speed_ratio(row["round_seconds"], usual["round_seconds"])
+        row["speed_over_fastest_peer"] = fastest and speed_ratio(row["round_seconds"], fastest["round_seconds"])
         row["fastest_peer"] = fastest and fastest["engine"]
         row["matmul_share"] = None if product is None else round(row["flops_per_second"] / product["flops_per_second"], 3)
     return rows
-
-
-def speed_ratio(row: dict, other: dict | None) -> float | None:
-    """Returns how many times as fast a row is as another."""
-    if other is None:
-        return None
-    return round(statistics.median(b / a for a, b in zip(row["round_seconds"], other["round_seconds"], strict=True)), 3)
 
 
 def table(rows: list[dict]) -> str:

@@ -6,12 +6,12 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
 import sys
 
 from engines import MATMUL_ENGINES, MATMUL_SIZE, Job
 from machine import describe
 from shapes import model_flops
+from turns import EngineProcess
 
 from electra_keras.files import write_json
 from electra_keras.huge_pages import SETTING, TUNABLES
@@ -26,36 +26,20 @@ class Worker:
         self.job = job
         self.seconds: list[float] = []
         self.memory: dict[str, int] = {}
-        script = pathlib.Path(__file__).with_name("engines.py")
-        command = [sys.executable, os.fspath(script), json.dumps(dataclasses.asdict(job))]
         # Large pages for all alike, as `electra-keras pretrain` sets them for itself.
         settings = {"TF_CPP_MIN_LOG_LEVEL": "2", "TOKENIZERS_PARALLELISM": "false", TUNABLES: f"{SETTING}=1"}
-        environment = {**os.environ, **settings}
-        self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment)
+        self.process = EngineProcess("engines.py", dataclasses.asdict(job), settings)
         try:
-            self.warmup_seconds = self._answer()["warmup_seconds"]
+            self.warmup_seconds = self.process.answer()["warmup_seconds"]
         except BaseException:
-            self.close()
+            self.process.close()
             raise
 
     def run(self, steps: int) -> None:
         """Takes one turn."""
-        self._process.stdin.write(json.dumps({"steps": steps}) + "\n")
-        self._process.stdin.flush()
-        answer = self._answer()
+        answer = self.process.ask({"steps": steps})
         self.seconds.append(answer.pop("seconds"))
         self.memory = answer
-
-    def close(self) -> None:
-        """Ends the process."""
-        self._process.stdin.close()
-        self._process.wait()
-
-    def _answer(self) -> dict:
-        line = self._process.stdout.readline()
-        if not line:
-            raise RuntimeError(f"The process of {self.job} ended with code {self._process.wait()}; its message stands above.")
-        return json.loads(line)
 
 
 def measure(jobs: list[Job], steps: int, rounds: int) -> list[dict]:
@@ -74,7 +58,7 @@ def measure(jobs: list[Job], steps: int, rounds: int) -> list[dict]:
             worker.run(steps)
     finally:
         for worker in workers:
-            worker.close()
+            worker.process.close()
     return [{**row_of(worker), "steps": steps, "load_average_1m": round(load, 2)} for worker in workers]
 
 
