@@ -56,6 +56,10 @@ class Detector:
         self.sequence_length = sequence_length
         self._one_at_a_time = threading.Lock()
 
+        from electra_keras.modeling.kernels.forward import forward_function
+
+        self._logits = forward_function(model)
+
     @classmethod
     def load(cls, run_dir_or_name: str | os.PathLike) -> "Detector":
         """Loads the discriminator of a run, or one in Hugging Face's or KerasHub's layout.
@@ -129,9 +133,9 @@ class Detector:
         token_ids[len(rows) :] = token_ids[0]
         padding_mask = (np.arange(batch.length) < lengths).astype(np.int32)
         inputs = {"token_ids": token_ids, "segment_ids": np.zeros_like(token_ids), "padding_mask": padding_mask}
-        # On JAX, Keras hands the weights' buffers over to the compiled step and takes them back behind it.
+        # Two threads must not compile a shape at the same time.
         with self._one_at_a_time:
-            logits = np.asarray(self.model.predict_on_batch(inputs), dtype=np.float32)[: len(rows)]
+            logits = self._logits(inputs)[: len(rows)]
         # The sigmoid, in the form that overflows on neither side.
         return np.exp(-np.logaddexp(np.float32(0), -logits))
 

@@ -168,7 +168,8 @@ def test_a_text_scores_the_same_in_any_company(detector):
         assert [dataclasses.replace(token, probability=0) for token in detection.tokens] == [
             dataclasses.replace(token, probability=0) for token in alone.tokens
         ]
-        np.testing.assert_allclose(probabilities(detection), probabilities(alone), atol=1e-6)
+        # A product over more rows adds up in another order: 5e-6 were seen.
+        np.testing.assert_allclose(probabilities(detection), probabilities(alone), rtol=0, atol=1e-5)
     assert detector.score_batch([]) == []
 
 
@@ -181,7 +182,7 @@ def test_batch_shapes_stay_few(detector, monkeypatch):
         shapes.add(inputs["token_ids"].shape)
         return np.zeros(inputs["token_ids"].shape, np.float32)
 
-    monkeypatch.setattr(detector.model, "predict_on_batch", record)
+    monkeypatch.setattr(detector, "_logits", record)
     for num_texts in range(1, 80):
         detector.score_batch(["the " * num_tokens for num_tokens in range(1, 1 + num_texts)], batch_size=10)
         detector.score_batch(["the"] * num_texts + ["the " * 20] * num_texts + ["the " * 40] * num_texts, batch_size=10)
@@ -212,7 +213,7 @@ def test_threads_may_share_a_detector(detector):
 
 
 def test_extreme_logits_neither_overflow_nor_warn(detector, monkeypatch):
-    monkeypatch.setattr(detector.model, "predict_on_batch", lambda inputs: np.where(inputs["token_ids"] == 5, -1e4, 1e4))
+    monkeypatch.setattr(detector, "_logits", lambda inputs: np.where(inputs["token_ids"] == 5, -1e4, 1e4))
     with np.errstate(all="raise", under="ignore"):
         assert probabilities(detector.score("the chef")).tolist() == [0.0, 1.0]
 
