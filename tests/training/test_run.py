@@ -84,7 +84,8 @@ def test_a_finished_run_has_everything(finished, config):
     assert lines[0]["tokens_per_second"] > 0
     assert all(0 <= line["input_wait_fraction"] <= 1 for line in lines if "input_wait_fraction" in line)
     seconds = [line["training_seconds"] for line in lines if "training_seconds" in line]
-    assert 0 < seconds[0] < seconds[1] < seconds[2]
+    # To 0.01 s, which a compiled step of this size hardly takes.
+    assert 0 < seconds[0] <= seconds[1] <= seconds[2]
     # Updates are counted from 0, so line 2 reports the rate of update 1: warmup 1/10, decay 5/6.
     assert lines[0]["learning_rate"] == pytest.approx(config.optimizer.learning_rate * 0.1 * 5 / 6, rel=1e-5)
     assert [checkpoint.step for checkpoint in run.checkpoints()] == [4, 6]

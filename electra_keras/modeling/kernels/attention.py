@@ -6,6 +6,8 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
+from electra_keras.modeling.kernels.xla import compiles_for_cpu
+
 MASKED_SCORE = -1e9
 """Added to the score of padding: large enough that its weight is 0, finite so that a row of padding alone gives no NaN."""
 
@@ -27,9 +29,13 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
     Returns:
         As value, in value's dtype. The softmax is computed in float32.
     """
+    if compiles_for_cpu():
+        # XLA on CPU computes a batched product of 16-bit matrices more slowly than one of 32 bits, or not at all.
+        parts = [ops.cast(part, "float32") for part in (query, key, value)]
+        return ops.cast(attend_portable(*parts, padding_mask, drop), value.dtype)
     match keras.backend.backend():
-        case "jax":
-            return _attend_jax(query, key, value, padding_mask, drop)
+        case "jax" if drop is None:
+            return _attend_fused(query, key, value, padding_mask)
         case "torch":
             return _attend_torch(query, key, value, padding_mask, drop)
         case _:
@@ -88,13 +94,3 @@ def _attend_torch(query, key, value, padding_mask, drop):
     weights = torch.softmax(torch.baddbmm(bias, query, key.transpose(1, 2), alpha=1.0 / math.sqrt(head_dim)), dim=-1)
     mixed = torch.bmm(weights if drop is None else drop(weights), value)
     return mixed.view(batch, heads, length, head_dim).transpose(1, 2)
-
-
-def _attend_jax(query, key, value, padding_mask, drop):
-    import jax
-
-    if jax.default_backend() != "cpu":
-        return _attend_fused(query, key, value, padding_mask) if drop is None else attend_portable(query, key, value, padding_mask, drop)
-    # XLA on CPU computes a batched product of 16-bit matrices more slowly than one of 32 bits, or not at all.
-    parts = [ops.cast(part, "float32") for part in (query, key, value)]
-    return ops.cast(attend_portable(*parts, padding_mask, drop), value.dtype)

@@ -16,6 +16,8 @@ def token_losses(logits, token_ids):
     match keras.backend.backend():
         case "jax":
             return _jax_losses()(logits, token_ids)
+        case "tensorflow":
+            return _tensorflow_losses()(logits, token_ids)
         case "torch":
             return _torch_losses()(logits.flatten(0, -2), token_ids.flatten().long()).view(token_ids.shape)
         case _:
@@ -49,29 +51,45 @@ def is_most_likely(logits, token_ids):
 
 @functools.cache
 def _jax_losses():
-    """Keeps the logits and two numbers a row for the gradient, where autodiff keeps their softmax and writes a one-hot matrix."""
+    """Keeps the logits and one number a row for the gradient, where autodiff keeps their softmax and writes a one-hot matrix."""
     import jax
-    import jax.numpy as jnp
-
-    @jax.custom_vjp
-    def losses(logits, token_ids):
-        return forward(logits, token_ids)[0]
 
     def forward(logits, token_ids):
-        wide = logits.astype("float32")
-        largest = jnp.max(wide, axis=-1, keepdims=True)
-        log_total = jnp.log(jnp.sum(jnp.exp(wide - largest), axis=-1)) + largest[..., 0]
-        own = jnp.take_along_axis(logits, token_ids[..., None], axis=-1)[..., 0].astype("float32")
-        return log_total - own, (logits, token_ids, log_total)
+        losses, log_total = _losses_and_totals(logits, token_ids)
+        return losses, (logits, token_ids, log_total)
 
-    def backward(saved, gradient):
-        logits, token_ids, log_total = saved
-        probabilities = jnp.exp(logits.astype("float32") - log_total[..., None])
-        is_own = jnp.arange(logits.shape[-1]) == token_ids[..., None]
-        return (gradient[..., None] * (probabilities - is_own)).astype(logits.dtype), None
-
-    losses.defvjp(forward, backward)
+    losses = jax.custom_vjp(lambda logits, token_ids: _losses_and_totals(logits, token_ids)[0])
+    losses.defvjp(forward, lambda saved, gradient: (_logits_gradient(*saved, gradient), None))
     return losses
+
+
+@functools.cache
+def _tensorflow_losses():
+    """As on JAX."""
+    import tensorflow as tf
+
+    @tf.custom_gradient
+    def losses(logits, token_ids):
+        losses, log_total = _losses_and_totals(logits, token_ids)
+        return losses, lambda gradient: (_logits_gradient(logits, token_ids, log_total, gradient), None)
+
+    # A variable as it is would be taken for a weight of the function.
+    return lambda logits, token_ids: losses(tf.convert_to_tensor(logits), token_ids)
+
+
+def _losses_and_totals(logits, token_ids):
+    """Returns the losses and the logarithms of the exponentials' sums, both float32 (...)."""
+    wide = ops.cast(logits, "float32")
+    largest = ops.max(wide, axis=-1, keepdims=True)
+    log_total = ops.log(ops.sum(ops.exp(wide - largest), axis=-1)) + largest[..., 0]
+    own = ops.cast(ops.take_along_axis(logits, ops.expand_dims(token_ids, -1), axis=-1)[..., 0], "float32")
+    return log_total - own, log_total
+
+
+def _logits_gradient(logits, token_ids, log_total, gradient):
+    probabilities = ops.exp(ops.cast(logits, "float32") - ops.expand_dims(log_total, -1))
+    is_own = ops.equal(ops.arange(logits.shape[-1], dtype="int32"), ops.expand_dims(token_ids, -1))
+    return ops.cast(ops.expand_dims(gradient, -1) * (probabilities - ops.cast(is_own, "float32")), logits.dtype)
 
 
 @functools.cache

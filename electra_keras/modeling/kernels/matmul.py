@@ -3,12 +3,15 @@
 XLA hands a product of two bfloat16 matrices to its fast library (AMX where the CPU has it) only when the result is float32 and
 the sum runs over the left matrix' last dimension: (4096, 128) x (128, 512) ran at 1.2 to 1.9 TFLOP/s on two cores, against 0.3 in
 float32 and 0.18 for the bfloat16 result that a mixed policy asks for. Autodiff writes neither gradient that way, so they are written here.
+This holds for JAX and for TensorFlow's compiled functions; outside those TensorFlow takes oneDNN's products, fast as they are.
 """
 
 import functools
 
 import keras
 from keras import ops
+
+from electra_keras.modeling.kernels.xla import compiles_for_cpu
 
 TILES = (64, 32, 16, 8)
 """Rows that a transposition moves together, the largest that divides them is taken."""
@@ -23,11 +26,13 @@ def dense(inputs, kernel, bias):
         bias: float (units,), of inputs' dtype.
 
     Returns:
-        float (rows, units), of inputs' dtype; float32 from the form for bfloat16, where what follows computes in float32 anyway and
-        every rounding is a pass over the numbers.
+        float (rows, units), of inputs' dtype; on JAX float32 from the form for bfloat16, where what follows computes in float32 anyway
+        and every rounding is a pass over the numbers.
     """
-    if _is_fast_on_jax(inputs):
-        return _jax_dense()(inputs, kernel, bias)
+    if _is_fast_with_wide_results(inputs):
+        product = _with_gradient(_dense_forward, _dense_backward)(inputs, kernel, bias)
+        # TensorFlow adds no numbers of different widths, as the residual connection would.
+        return product if keras.backend.backend() == "jax" else ops.cast(product, inputs.dtype)
     if keras.backend.backend() == "torch" and len(inputs.shape) == 2:
         import torch
 
@@ -44,69 +49,71 @@ def tied_logits(inputs, embeddings):
         embeddings: float (vocab, features), of inputs' dtype.
 
     Returns:
-        float (rows, vocab), of the dtype that `dense` returns.
+        float (rows, vocab), of inputs' dtype, or float32 from the form for bfloat16.
     """
-    if _is_fast_on_jax(inputs):
-        return _jax_logits()(inputs, embeddings)
+    if _is_fast_with_wide_results(inputs):
+        return _with_gradient(_logits_forward, _logits_backward)(inputs, embeddings)
     return ops.matmul(inputs, ops.transpose(embeddings))
 
 
-def _is_fast_on_jax(inputs):
-    if keras.backend.backend() != "jax" or keras.backend.standardize_dtype(inputs.dtype) != "bfloat16":
+def _is_fast_with_wide_results(inputs):
+    if len(inputs.shape) != 2 or keras.backend.standardize_dtype(inputs.dtype) != "bfloat16" or not compiles_for_cpu():
         return False
-    import jax
-
-    rows = inputs.shape[0]
-    # While a model is built the rows are unknown, and shapes are all that is asked for.
-    return jax.default_backend() == "cpu" and len(inputs.shape) == 2 and isinstance(rows, int) and rows % TILES[-1] == 0
+    # While a JAX model is built the rows are unknown, and shapes are all that is asked for.
+    return keras.backend.backend() == "tensorflow" or (isinstance(inputs.shape[0], int) and inputs.shape[0] % TILES[-1] == 0)
 
 
 @functools.cache
-def _jax_dense():
-    import jax
+def _with_gradient(forward, backward):
+    """Returns `forward` with the gradients that `backward` computes from its arguments and its result's gradient."""
+    if keras.backend.backend() == "jax":
+        import jax
 
-    @jax.custom_vjp
-    def product(inputs, kernel, bias):
-        return _dot(inputs, kernel, 0) + bias.astype("float32")
+        product = jax.custom_vjp(forward)
+        product.defvjp(lambda *arguments: (forward(*arguments), arguments), backward)
+        return product
 
-    def forward(inputs, kernel, bias):
-        return product(inputs, kernel, bias), (inputs, kernel)
+    import tensorflow as tf
 
-    def backward(saved, gradient):
-        inputs, kernel = saved
-        rounded = gradient.astype(inputs.dtype)
-        inputs_gradient = _dot(rounded, kernel, 1)
-        return tuple(part.astype(inputs.dtype) for part in (inputs_gradient, _outer_sum(inputs, rounded), gradient.sum(0)))
-
-    product.defvjp(forward, backward)
-    return product
+    return tf.custom_gradient(lambda *arguments: (forward(*arguments), functools.partial(backward, arguments)))
 
 
-@functools.cache
-def _jax_logits():
-    import jax
+def _dense_forward(inputs, kernel, bias):
+    return _dot(inputs, kernel, 0) + ops.cast(bias, "float32")
 
-    @jax.custom_vjp
-    def logits(inputs, embeddings):
-        return _dot(inputs, embeddings, 1)
 
-    def forward(inputs, embeddings):
-        return logits(inputs, embeddings), (inputs, embeddings)
+def _dense_backward(arguments, gradient):
+    inputs, kernel, _ = arguments
+    rounded = ops.cast(gradient, inputs.dtype)
+    gradients = _dot(rounded, kernel, 1), _outer_sum(inputs, rounded), ops.sum(gradient, axis=0)
+    return tuple(ops.cast(part, inputs.dtype) for part in gradients)
 
-    def backward(saved, gradient):
-        inputs, embeddings = saved
-        rounded = gradient.astype(inputs.dtype)
-        return _dot(rounded, embeddings, 0).astype(inputs.dtype), _outer_sum(rounded, inputs).astype(inputs.dtype)
 
-    logits.defvjp(forward, backward)
-    return logits
+def _logits_forward(inputs, embeddings):
+    return _dot(inputs, embeddings, 1)
+
+
+def _logits_backward(arguments, gradient):
+    inputs, embeddings = arguments
+    rounded = ops.cast(gradient, inputs.dtype)
+    gradients = _dot(rounded, embeddings, 0), _outer_sum(rounded, inputs)
+    return tuple(ops.cast(part, inputs.dtype) for part in gradients)
 
 
 def _dot(left, right, axis):
     """Sums over left's last dimension and right's `axis`; bfloat16 in, float32 out."""
-    import jax
+    if keras.backend.backend() == "jax":
+        import jax
 
-    return jax.lax.dot_general(left, right, (((1,), (axis,)), ((), ())), preferred_element_type="float32")
+        return jax.lax.dot_general(left, right, (((1,), (axis,)), ((), ())), preferred_element_type="float32")
+
+    import tensorflow as tf
+    from tensorflow.compiler.tf2xla.ops.gen_xla_ops import xla_optimization_barrier
+
+    # TensorFlow's XLA folds transpositions before and behind a product into it, tiled ones too, and then has no code for the product.
+    left, right = xla_optimization_barrier([left, right])
+    product = tf.raw_ops.BatchMatMulV3(x=left, y=right, Tout=tf.float32, adj_x=False, adj_y=axis == 1)
+    return xla_optimization_barrier([product])[0]
 
 
 def _outer_sum(left, right):
@@ -121,6 +128,17 @@ def _outer_sum(left, right):
 
 def _transpose(matrix):
     """Transposes in tiles: XLA would fold a plain transposition into the product, and then leave the fast library."""
-    rows, columns = matrix.shape
-    tile = next((tile for tile in TILES if rows % tile == 0), 1)
-    return matrix.reshape(rows // tile, tile, columns).transpose(2, 0, 1).reshape(columns, rows)
+    rows, columns = ops.shape(matrix)
+    tile = _tile(rows)
+    tiles = ops.transpose(ops.reshape(matrix, (rows // tile, tile, columns)), (2, 0, 1))
+    return ops.reshape(tiles, (columns, rows))
+
+
+def _tile(rows):
+    if isinstance(rows, int):
+        return next((tile for tile in TILES if rows % tile == 0), 1)
+    # In a TensorFlow graph whose batches may differ, XLA computes this when it compiles for a batch.
+    tile = 1
+    for larger in reversed(TILES):
+        tile = ops.where(rows % larger == 0, larger, tile)
+    return tile

@@ -8,6 +8,15 @@ from electra_keras.objectives.protocol import Batch
 class TensorFlowSteps:
     """Keras compiles these into a tf.function."""
 
+    def compile(self, *arguments, jit_compile="auto", **named_arguments):
+        """As Keras' own, but "auto" asks for XLA on CPUs too, where Keras takes it for accelerators alone.
+
+        bench_tiny on one core, step without XLA over step with it: 1.4 in float32, 1.8 in bfloat16.
+        """
+        if jit_compile == "auto" and not named_arguments.get("run_eagerly"):
+            jit_compile = True
+        super().compile(*arguments, jit_compile=jit_compile, **named_arguments)
+
     def train_step(self, data):
         """One optimizer update; returns the logs."""
         batch = Batch.from_data(data)
