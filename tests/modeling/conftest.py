@@ -89,10 +89,15 @@ def _gradients(loss, variables):
         case "tensorflow":
             import tensorflow as tf
 
-            with tf.GradientTape() as tape:
-                value = loss()
-            found = tape.gradient(value, [variable.value for variable in variables], unconnected_gradients=tf.UnconnectedGradients.ZERO)
-            found = [tf.convert_to_tensor(gradient) for gradient in found]
+            def gradients_of_loss():
+                with tf.GradientTape() as tape:
+                    value = loss()
+                weights = [variable.value for variable in variables]
+                found = tape.gradient(value, weights, unconnected_gradients=tf.UnconnectedGradients.ZERO)
+                return [tf.convert_to_tensor(gradient) for gradient in found]
+
+            # Compiled, as training is: some kernels have forms for XLA alone.
+            found = _compiled(gradients_of_loss)()
         case _:
             import torch
 

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from electra_keras.modeling.kernels.matmul import dense, tied_logits
+from electra_keras.modeling.kernels.xla import compiles_for_cpu
 
 pytestmark = pytest.mark.backend
 
@@ -61,14 +62,34 @@ def test_tied_logits_and_their_gradients(shape, dtype, gradients):
         assert_close(found, exact, dtype)
 
 
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only XLA on CPU has the form")
-def test_bfloat16_under_jax_takes_the_fast_form_where_rows_fit_its_tiles():
-    import jax
-
-    if jax.default_backend() != "cpu":
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="only XLA on CPU has the form")
+def test_bfloat16_under_xla_takes_the_form_with_float32_results(compiled):
+    if not compiled(lambda: keras.ops.convert_to_tensor(compiles_for_cpu()))():
         pytest.skip("the form is for CPUs")
-    for rows, dtype in ((64, "float32"), (7, "bfloat16")):
-        arrays = parts(64, 8, 24, "bfloat16")
-        inputs = keras.ops.cast(arrays[0][:rows], "bfloat16")
-        result = dense(inputs, *(keras.ops.cast(array, "bfloat16") for array in arrays[1:]))
-        assert keras.backend.standardize_dtype(result.dtype) == dtype
+    # JAX' form transposes in tiles that have to fit the rows.
+    for rows, dtype in ((64, "float32"), (7, "bfloat16" if keras.backend.backend() == "jax" else "float32")):
+        inputs, embeddings, _ = (keras.ops.cast(array, "bfloat16") for array in parts(rows, 8, 24, "bfloat16"))
+        logits = compiled(lambda inputs, embeddings: tied_logits(inputs, keras.ops.transpose(embeddings)))(inputs, embeddings)
+        assert keras.backend.standardize_dtype(logits.dtype) == dtype
+
+
+@pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="only TensorFlow traces functions for rows it does not know")
+@pytest.mark.parametrize(("features", "units"), [(8, 24), (24, 8)])
+def test_tensorflow_may_trace_before_it_knows_the_rows(features, units):
+    import tensorflow as tf
+
+    signature = [tf.TensorSpec(shape, tf.bfloat16) for shape in ((None, features), (features, units), (units,), (None, units))]
+
+    @tf.function(jit_compile=True, autograph=False, input_signature=signature)
+    def gradients(inputs, kernel, bias, weights):
+        with tf.GradientTape() as tape:
+            tape.watch([inputs, kernel, bias])
+            total = tf.reduce_sum(tf.cast(dense(inputs, kernel, bias), tf.float32) * tf.cast(weights, tf.float32))
+        return tape.gradient(total, [inputs, kernel, bias])
+
+    for rows in (64, 24, 7):
+        inputs, kernel, bias = parts(rows, features, units, "bfloat16")
+        weights = rounded(np.random.default_rng(3).normal(size=(rows, units)).astype(np.float32), "bfloat16")
+        found = gradients(*(tf.cast(array, tf.bfloat16) for array in (inputs, kernel, bias, weights)))
+        for gradient, exact in zip(found, (weights @ kernel.T, inputs.T @ weights, weights.sum(0)), strict=True):
+            assert_close(gradient, exact, "bfloat16")

@@ -1,0 +1,24 @@
+import keras
+import pytest
+
+from electra_keras.config import Config, ModelConfig
+from electra_keras.training.run import build_pretrainer
+
+pytestmark = [
+    pytest.mark.backend,
+    pytest.mark.skipif(keras.backend.backend() != "tensorflow", reason="the step of TensorFlow"),
+]
+
+MODEL = ModelConfig(
+    num_layers=1, hidden_dim=8, num_heads=2, intermediate_dim=16, embedding_dim=4, max_positions=128, generator_width_fraction=0.5
+)
+
+
+def test_the_step_is_compiled_by_xla_unless_asked_otherwise():
+    model = build_pretrainer(Config(model=MODEL), 10)
+    assert model.jit_compile is True
+    model.compile(optimizer="sgd", jit_compile=False)
+    assert model.jit_compile is False
+    model.compile(optimizer="sgd", run_eagerly=True)
+    assert model.jit_compile is False
+    assert model.run_eagerly is True
