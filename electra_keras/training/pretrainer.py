@@ -97,6 +97,10 @@ class ElectraPretrainer(step_mixin(), keras.Model):
             logs.update(self.detection_quality.result())
         return logs
 
+    def draw_uniforms(self, batch: Batch) -> Tensor:
+        """Draws the batch's sample_uniforms from the model's own seeds: float32 (batch, masked) in [0, 1)."""
+        return keras.random.uniform(ops.shape(batch.mask_positions), seed=self.sample_seed)
+
     def training_results(self) -> dict[str, Tensor]:
         """Returns the training metrics since they were last reset, as device scalars."""
         return {metric.name: metric.result() for metric in [*self.quantity_means.values(), self.gradient_norm_mean]}
@@ -131,5 +135,5 @@ class ElectraPretrainer(step_mixin(), keras.Model):
 
     def _sample(self, logits: Tensor, temperature: float, batch: Batch) -> Tensor:
         if batch.sample_uniforms is None:
-            batch = batch._replace(sample_uniforms=keras.random.uniform(ops.shape(batch.mask_positions), seed=self.sample_seed))
+            batch = batch._replace(sample_uniforms=self.draw_uniforms(batch))
         return sample_replacements(logits, temperature, batch)

@@ -5,6 +5,7 @@ cryptographic ancestry for a yes or no. Here a unit's fate is a hash of its inde
 multiplication itself, so that no array of random numbers is ever written.
 """
 
+import functools
 import math
 
 import keras
@@ -65,9 +66,8 @@ def _drop_in_torch(inputs, rate, seed_generator):
 
     if inputs.device.type != "cpu":
         return ops.cast(keras.random.dropout(inputs, rate, seed=seed_generator), inputs.dtype)
-    generator = torch.Generator().manual_seed(_as_integer(seed_generator.next()))
     count = inputs.numel()
-    numbers = torch.empty(-(-count // 4), dtype=torch.int64).random_(-(2**63), None, generator=generator)
+    numbers = _torch_random_numbers()(seed_generator.next(), -(-count // 4))
     # A number of 16 bits hits the rate to 1 / 65,536; the scale is that of the rate that is hit.
     dropped = min(max(round(rate * 2**16), 1), 2**16 - 1)
     first_kept = dropped - 2**15
@@ -76,14 +76,40 @@ def _drop_in_torch(inputs, rate, seed_generator):
     return inputs * _as_factor(kept, 1.0 / (1.0 - dropped / 2**16), inputs.dtype)
 
 
-def _as_factor(kept, scale, dtype):
-    """Turns int16 1 into the scale and 0 into 0, in the given dtype; consumes `kept`."""
+@functools.cache
+def _torch_random_numbers():
+    """Returns an operator from a seed, int (2,), and a count to random int64 (count,).
+
+    It is registered with PyTorch, so that a recorded training step calls it as one operation: what happens inside depends on the seed's
+    numbers, which a recording would keep.
+    """
     import torch
 
+    name = "electra_keras::random_numbers"
+    torch.library.define(name, "(Tensor seed, int count) -> Tensor")
+
+    @torch.library.impl(name, "cpu")
+    def random_numbers(seed, count):
+        generator = torch.Generator().manual_seed(_as_integer(seed.tolist()))
+        return torch.empty(count, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+
+    return torch.ops.electra_keras.random_numbers.default
+
+
+def _as_factor(kept, scale, dtype):
+    """Turns int16 1 into the scale and 0 into 0, in the given dtype; consumes `kept`."""
     if dtype.itemsize != 2:
         return kept.to(dtype).mul_(scale)
     # The bits of a number times 1, read as that number again.
-    return kept.mul_(int(torch.tensor(scale, dtype=dtype).view(torch.int16))).view(dtype)
+    return kept.mul_(_bits(scale, dtype)).view(dtype)
+
+
+@functools.cache
+def _bits(number, dtype):
+    """Returns the bits of a number of 16 bits as an integer."""
+    import torch
+
+    return int(torch.tensor(number, dtype=dtype).view(torch.int16))
 
 
 def _as_integer(seed):

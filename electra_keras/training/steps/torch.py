@@ -1,34 +1,39 @@
-"""Training and test step on PyTorch: `backward` adds up the micro-batches' gradients in place."""
+"""Training and test step on PyTorch."""
 
 import torch
 
 from electra_keras.objectives.protocol import Batch
+from electra_keras.training.steps.torch_gradients import EagerGradients, RecordedGradients
 
 
 class TorchSteps:
-    """Keras calls these eagerly, or compiled where `jit_compile` asks for it."""
+    """Keras calls these as they are, or compiled where `jit_compile` asks for it."""
+
+    def compile(self, *arguments, **named_arguments):
+        """As Keras' own; other weights may be trainable from now on, so that recordings are made anew."""
+        super().compile(*arguments, **named_arguments)
+        self._gradients_of = None
 
     def train_step(self, data):
         """One optimizer update; returns the logs."""
         batch = Batch.from_data(data)
+        if batch.sample_uniforms is None:
+            batch = batch._replace(sample_uniforms=self.draw_uniforms(batch))
         counts = self.objective.counts(batch)
-        scale = self.optimizer.scale_loss(1.0)
-        variables = self.trainable_variables
-        # Not self.zero_grad(): Keras registers parameters under paths, which repeat between generator and discriminator, so
-        # that it misses some; their gradients would pile up over the steps.
-        for variable in variables:
-            variable.value.grad = None
-        loss, sums = 0.0, {}
-        for micro_batch in self._micro_batches(batch):
-            part_loss, measurement = self.measure(micro_batch, counts, training=True)
-            (part_loss * scale).backward()
-            loss = loss + part_loss.detach()
-            sums = {name: sums.get(name, 0.0) + value.detach() for name, value in measurement.sums.items()}
-        gradients = [variable.value.grad for variable in variables]
+        scale = torch.as_tensor(self.optimizer.scale_loss(1.0))
+        if self._gradients_of is None:
+            self._gradients_of = self._gradients_function()
+        first, *others = self._micro_batches(batch)
+        gradients, loss, sums = self._gradients_of(first, counts, scale)
+        for micro_batch in others:
+            part = self._gradients_of(micro_batch, counts, scale)
+            _add(gradients, part.values)
+            loss = loss + part.loss
+            sums = {name: value + part.sums[name] for name, value in sums.items()}
         with torch.no_grad():
             norms = torch._foreach_norm([gradient for gradient in gradients if gradient is not None])
             gradient_norm = torch.linalg.vector_norm(torch.stack(norms)) / scale
-            self.optimizer.apply(gradients, variables)
+            self.optimizer.apply(gradients, self._gradients_of.trained)
             return self.record_training(loss, sums, counts, gradient_norm)
 
     def sync_state(self):
@@ -43,8 +48,19 @@ class TorchSteps:
         with torch.no_grad():
             return self.record_test(Batch.from_data(data))
 
+    def _gradients_function(self) -> EagerGradients:
+        # Recordings have been tried on CPUs alone, and torch.compile wants to see the layers itself.
+        on_cpu = self.trainable_variables[0].value.device.type == "cpu"
+        return RecordedGradients(self) if on_cpu and not (self.run_eagerly or self.jit_compile) else EagerGradients(self)
+
     def _micro_batches(self, batch):
-        if self.gradient_accumulation_steps == 1:
-            return [batch]
-        columns = [None if leaf is None else leaf.chunk(self.gradient_accumulation_steps) for leaf in batch]
-        return [Batch(*(None if column is None else column[i] for column in columns)) for i in range(self.gradient_accumulation_steps)]
+        columns = [leaf.chunk(self.gradient_accumulation_steps) for leaf in batch]
+        return [Batch(*parts) for parts in zip(*columns, strict=True)]
+
+
+# What a recording returns may be changed in this mode alone.
+@torch.inference_mode()
+def _add(gradients, more):
+    """Adds gradients to others, in place; a weight has both or neither."""
+    pairs = [pair for pair in zip(gradients, more, strict=True) if pair[0] is not None]
+    torch._foreach_add_(*map(list, zip(*pairs, strict=True)))

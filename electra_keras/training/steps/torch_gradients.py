@@ -1,0 +1,108 @@
+"""A batch's losses and gradients on PyTorch: layer by layer, or recorded once for every shape of a batch and then replayed.
+
+Layer by layer, the Python of the layers and the bookkeeping of gradients are a third of a small model's step: with hardly any arithmetic in
+it (4 layers, one example of 16 tokens, one core) it took 70 ms, and 33 replayed. A recording holds PyTorch's operations alone, those of
+the backward pass included, in the order they ran in; so its numbers are the same to the last bit.
+"""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+import keras
+import torch
+from torch.fx.experimental.proxy_tensor import make_fx
+
+from electra_keras.objectives.protocol import Batch
+
+
+class Gradients(NamedTuple):
+    """What one (micro-)batch gives.
+
+    Attributes:
+        values: one gradient of the scaled loss for every trainable weight, None where it has no part in the loss.
+        loss: float32 scalar, not scaled.
+        sums: quantity -> float32 scalar.
+    """
+
+    values: list[torch.Tensor | None]
+    loss: torch.Tensor
+    sums: dict[str, torch.Tensor]
+
+
+class EagerGradients:
+    """Computes the gradients of a pretrainer's loss layer by layer.
+
+    Args:
+        model: the ElectraPretrainer. Its trainable weights must stay the same ones, as Keras asks between two calls of `compile`.
+
+    Attributes:
+        trained: the trainable weights, in the order of the gradients.
+    """
+
+    def __init__(self, model):
+        self._model = model
+        self.trained = model.trainable_variables
+
+    def __call__(self, batch: Batch, counts: Mapping[str, torch.Tensor], scale: torch.Tensor) -> Gradients:
+        """Returns the gradients, and advances the seeds of dropout.
+
+        Args:
+            batch: all of an update's examples, or a part of them.
+            counts: the whole update's token counts.
+            scale: float32 scalar, the loss' factor before the gradients are taken.
+        """
+        return self._at([variable.value for variable in self.trained], batch, counts, scale)
+
+    def _at(self, weights, batch, counts, scale):
+        loss, measurement = self._model.measure(batch, counts, training=True)
+        values = torch.autograd.grad(loss * scale, weights, allow_unused=True)
+        return Gradients([*values], loss.detach(), {name: value.detach() for name, value in measurement.sums.items()})
+
+
+class RecordedGradients(EagerGradients):
+    """Computes them by recordings, which it makes as shapes come.
+
+    A recording is made in one pass with the real numbers, at a millisecond or so an operation: 2 seconds for 4 layers, 9 for 12. A layer,
+    objective or sampler that reads a tensor's numbers back into Python cannot be recorded, and PyTorch says so; for such there is
+    `compile(run_eagerly=True)`.
+    """
+
+    def __init__(self, model):
+        super().__init__(model)
+        self._others = model.non_trainable_variables
+        self._recordings: dict[tuple, torch.fx.GraphModule] = {}
+
+    def __call__(self, batch: Batch, counts: Mapping[str, torch.Tensor], scale: torch.Tensor) -> Gradients:
+        """As by layers; the batch brings its sample_uniforms."""
+        values = [[variable.value for variable in group] for group in (self.trained, self._others)]
+        arguments = (*values, batch, counts, scale)
+        key = (self._model.phase.name, *((leaf.shape, leaf.dtype) for leaf in batch))
+        if key not in self._recordings:
+            with torch.enable_grad():
+                self._recordings[key] = _slimmed(make_fx(lambda *parts: self._stateless(*parts))(*arguments))
+        # Less work for every operation than under no_grad.
+        with torch.inference_mode():
+            gradients, changed = self._recordings[key](*arguments)
+        for index, value in changed.items():
+            self._others[index].assign(value)
+        return gradients
+
+    def _stateless(self, trained, others, batch, counts, scale):
+        """Returns the gradients, and index -> value of the other variables that change: the seeds."""
+        weights = [value.detach().requires_grad_() for value in trained]
+        mapping = [*zip(self.trained, weights, strict=True), *zip(self._others, others, strict=True)]
+        with keras.StatelessScope(state_mapping=mapping) as scope:
+            gradients = self._at(weights, batch, counts, scale)
+        after = [scope.get_current_value(variable) for variable in self._others]
+        return gradients, {index: value for index, value in enumerate(after) if value is not others[index]}
+
+
+def _slimmed(recording: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Takes out the calls that only say that no gradient is wanted, a tenth of all, and what the recorder noted about every operation."""
+    for node in recording.graph.find_nodes(op="call_function", target=torch.ops.aten.detach.default):
+        node.replace_all_uses_with(node.args[0])
+        recording.graph.erase_node(node)
+    for node in recording.graph.nodes:
+        node.meta.clear()
+    recording.recompile()
+    return recording
