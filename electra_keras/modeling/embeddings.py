@@ -7,6 +7,7 @@ from electra_keras.errors import ConfigError
 from electra_keras.modeling.initializers import SeededNormal, derive_seed
 from electra_keras.modeling.kernels.dropout import Dropout
 from electra_keras.modeling.kernels.matmul import tied_logits
+from electra_keras.modeling.kernels.normalization import LayerNormalization
 
 LAYER_NORM_EPSILON = 1e-12
 NUM_SEGMENTS = 2
@@ -46,7 +47,7 @@ class Embeddings(keras.layers.Layer):
         self.segment = keras.layers.Embedding(
             NUM_SEGMENTS, embedding_dim, embeddings_initializer=self._initializer("segment"), dtype=self.dtype_policy, name="segment"
         )
-        self.norm = keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, dtype=self.dtype_policy, name="norm")
+        self.norm = LayerNormalization(epsilon=LAYER_NORM_EPSILON, dtype=self.dtype_policy, name="norm")
         self.drop = Dropout(dropout, seed=derive_seed(seed, "dropout"), dtype=self.dtype_policy, name="dropout")
 
     def _initializer(self, name):

@@ -11,6 +11,7 @@ from electra_keras.modeling.kernels.activation import gelu
 from electra_keras.modeling.kernels.attention import attend
 from electra_keras.modeling.kernels.dropout import Dropout
 from electra_keras.modeling.kernels.matmul import dense as dense_product
+from electra_keras.modeling.kernels.normalization import LayerNormalization
 
 
 @keras.saving.register_keras_serializable(package="electra_keras")
@@ -170,6 +171,6 @@ def dense(units, name, initialization, seed, policy) -> Dense:
     return Dense(units, kernel_initializer=initializer, dtype=policy, name=name)
 
 
-def layer_norm(name, policy) -> keras.layers.LayerNormalization:
+def layer_norm(name, policy) -> LayerNormalization:
     """Returns a LayerNorm with ELECTRA's epsilon; it computes in float32 under every policy."""
-    return keras.layers.LayerNormalization(epsilon=LAYER_NORM_EPSILON, dtype=policy, name=name)
+    return LayerNormalization(epsilon=LAYER_NORM_EPSILON, dtype=policy, name=name)

@@ -19,7 +19,7 @@ def token_losses(logits, token_ids):
         case "tensorflow":
             return _tensorflow_losses()(logits, token_ids)
         case "torch":
-            return _torch_losses()(logits.flatten(0, -2), token_ids.flatten().long()).view(token_ids.shape)
+            return _torch_losses()(logits, token_ids.long())
         case _:
             return token_losses_portable(logits, token_ids)
 
@@ -94,24 +94,33 @@ def _logits_gradient(logits, token_ids, log_total, gradient):
 
 @functools.cache
 def _torch_losses():
-    """As on JAX: PyTorch's own keeps a float32 logarithm of every probability, and starts its gradient from a matrix of zeros."""
+    """Keeps the probabilities: PyTorch's softmax is one pass, where it would take three to compute them anew from the logits.
+
+    A recorded step computes them once for the loss and for the draw of replacements, and the maximum once for the loss and for the hits.
+    """
     import torch
 
     class Losses(torch.autograd.Function):
         @staticmethod
         def forward(ctx, logits, token_ids):
-            wide = logits.float()
-            log_total = torch.logsumexp(wide, dim=-1, keepdim=True)
-            ctx.save_for_backward(logits, token_ids, log_total)
-            return (log_total - wide.gather(-1, token_ids[:, None])).squeeze(-1)
+            probabilities = torch.softmax(logits.float(), dim=-1)
+            ctx.save_for_backward(probabilities, token_ids)
+            ctx.dtype = logits.dtype
+            # Of a token's own probability, which may be too small to be told from 0, the logarithm would be lost.
+            largest = logits.max(dim=-1)
+            log_total = largest.values.float() - _gathered(probabilities, largest.indices).log()
+            return log_total - _gathered(logits, token_ids).float()
 
         @staticmethod
         @torch.autograd.function.once_differentiable
         def backward(ctx, gradient):
-            logits, token_ids, log_total = ctx.saved_tensors
-            # In place: every new array of this size costs as much in page faults as in arithmetic.
-            wide = torch.sub(logits, log_total).exp_()
-            wide.scatter_add_(-1, token_ids[:, None], wide.new_full((len(wide), 1), -1.0))
-            return wide.mul_(gradient[:, None]).to(logits.dtype), None
+            probabilities, token_ids = ctx.saved_tensors
+            logits_gradient = probabilities * gradient[..., None]
+            logits_gradient.scatter_add_(-1, token_ids[..., None], -gradient[..., None])
+            return logits_gradient.to(ctx.dtype), None
 
     return Losses.apply
+
+
+def _gathered(rows, index):
+    return rows.gather(-1, index[..., None])[..., 0]

@@ -28,22 +28,29 @@ def draw_tokens(logits, uniforms, temperature=1.0, block_size=BLOCK_SIZE):
         int32 (...), the smallest id whose cumulative probability lies above the uniform number, to float32 rounding.
     """
     vocab_size = logits.shape[-1]
-    num_blocks = -(-vocab_size // block_size)
-    weights = _unnormalized_probabilities(logits, temperature)
-    weights = ops.reshape(weights, (-1, vocab_size))
-    if vocab_size % block_size:
-        weights = ops.pad(weights, ((0, 0), (0, num_blocks * block_size - vocab_size)))
-    weights = ops.reshape(weights, (-1, num_blocks, block_size))
-
-    block_sums = ops.sum(weights, axis=-1)
+    weights = ops.reshape(_unnormalized_probabilities(logits, temperature), (-1, vocab_size))
+    block_sums = _block_sums(weights, block_size)
     block_ends = ops.cumsum(block_sums, axis=-1)
     target = ops.reshape(uniforms, (-1, 1)) * block_ends[:, -1:]
     block = _first_beyond(block_ends, block_sums, target)
 
     start = ops.take_along_axis(block_ends - block_sums, block, axis=1)
-    inside = ops.squeeze(ops.take_along_axis(weights, block[:, :, None], axis=1), axis=1)
+    entries = block * block_size + ops.arange(block_size, dtype="int32")
+    inside = ops.take_along_axis(weights, ops.minimum(entries, vocab_size - 1), axis=1)
+    inside = ops.where(entries < vocab_size, inside, 0.0)
     token = _first_beyond(ops.cumsum(inside, axis=-1), inside, target - start)
     return ops.reshape(block * block_size + token, ops.shape(uniforms))
+
+
+def _block_sums(weights, block_size):
+    """Returns float32 (rows, blocks); the last block is shorter where the size does not divide the vocabulary, which padding would copy."""
+    whole = weights.shape[-1] // block_size * block_size
+    parts = []
+    if whole:
+        parts.append(ops.sum(ops.reshape(weights[:, :whole], (-1, whole // block_size, block_size)), axis=-1))
+    if whole < weights.shape[-1]:
+        parts.append(ops.sum(weights[:, whole:], axis=-1, keepdims=True))
+    return ops.concatenate(parts, axis=-1)
 
 
 def _unnormalized_probabilities(logits, temperature):

@@ -5,6 +5,7 @@ it (4 layers, one example of 16 tokens, one core) it took 70 ms, and 33 replayed
 the backward pass included, in the order they ran in; so its numbers are the same to the last bit.
 """
 
+import operator
 from collections.abc import Mapping
 from typing import NamedTuple
 
@@ -79,7 +80,7 @@ class RecordedGradients(EagerGradients):
         key = (self._model.phase.name, *((leaf.shape, leaf.dtype) for leaf in batch))
         if key not in self._recordings:
             with torch.enable_grad():
-                self._recordings[key] = _slimmed(make_fx(lambda *parts: self._stateless(*parts))(*arguments))
+                self._recordings[key] = slimmed(make_fx(lambda *parts: self._stateless(*parts))(*arguments))
         # Less work for every operation than under no_grad.
         with torch.inference_mode():
             gradients, changed = self._recordings[key](*arguments)
@@ -97,12 +98,49 @@ class RecordedGradients(EagerGradients):
         return gradients, {index: value for index, value in enumerate(after) if value is not others[index]}
 
 
-def _slimmed(recording: torch.fx.GraphModule) -> torch.fx.GraphModule:
-    """Takes out the calls that only say that no gradient is wanted, a tenth of all, and what the recorder noted about every operation."""
-    for node in recording.graph.find_nodes(op="call_function", target=torch.ops.aten.detach.default):
-        node.replace_all_uses_with(node.args[0])
-        recording.graph.erase_node(node)
-    for node in recording.graph.nodes:
-        node.meta.clear()
+def slimmed(recording: torch.fx.GraphModule) -> torch.fx.GraphModule:
+    """Takes out the calls that only say that no gradient is wanted, a tenth of all, and those that have been made already."""
+    graph = recording.graph
+    for node in graph.find_nodes(op="call_function", target=torch.ops.aten.detach.default):
+        _replace(node, node.args[0])
+    overwritten = _overwritten(graph)
+    first: dict[tuple, torch.fx.Node] = {}
+    for node in [node for node in graph.nodes if node.op == "call_function"]:
+        is_random = torch.Tag.nondeterministic_seeded in getattr(node.target, "tags", ())
+        if not is_random and overwritten.isdisjoint([_storage(node), *map(_storage, node.all_input_nodes)]):
+            # Values of unlike types may be equal, as 1 and 1.0, but not written alike.
+            earlier = first.setdefault((node.target, repr(node.args), repr(node.kwargs)), node)
+            if earlier is not node:
+                _replace(node, earlier)
     recording.recompile()
     return recording
+
+
+def _replace(node: torch.fx.Node, by: torch.fx.Node) -> None:
+    node.replace_all_uses_with(by)
+    node.graph.erase_node(node)
+
+
+def _overwritten(graph: torch.fx.Graph) -> set[torch.fx.Node]:
+    """Returns the nodes whose results are changed in place later on."""
+    calls = [node for node in graph.nodes if isinstance(node.target, torch._ops.OpOverload)]
+    return {
+        _storage(value)
+        for node in calls
+        for argument, value in zip(node.target._schema.arguments, node.args, strict=False)
+        if argument.alias_info is not None and argument.alias_info.is_write
+    }
+
+
+def _storage(node: torch.fx.Node) -> torch.fx.Node:
+    """Returns the node whose result's memory this one shows, itself for most."""
+    while node.target is operator.getitem or _shows_its_argument(node):
+        node = node.args[0]
+    return node
+
+
+def _shows_its_argument(node: torch.fx.Node) -> bool:
+    if not isinstance(node.target, torch._ops.OpOverload) or not node.target._schema.arguments:
+        return False
+    argument, results = node.target._schema.arguments[0], node.target._schema.returns
+    return argument.alias_info is not None and any(result.alias_info is not None for result in results)

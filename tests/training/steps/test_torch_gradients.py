@@ -78,3 +78,27 @@ def test_what_reads_numbers_in_python_is_refused_unless_run_eagerly():
         train(model, "sgd", steps=1)
     (loss,) = train(model, "sgd", steps=1, run_eagerly=True)
     assert np.isfinite(loss)
+
+
+def test_a_recording_repeats_only_random_numbers_and_what_is_overwritten():
+    import torch
+    from torch.fx.experimental.proxy_tensor import make_fx
+
+    from electra_keras.training.steps.torch_gradients import slimmed
+
+    def compute(x):
+        twice = [torch.exp(x).detach(), torch.exp(x)]
+        overwritten = [torch.sin(x).add_(1.0), torch.sin(x)]
+        part_overwritten = torch.cos(x)
+        part_overwritten.split(1)[0].zero_()
+        return [*twice, *overwritten, part_overwritten, torch.cos(x), torch.rand(3) - torch.rand(3)]
+
+    x = torch.linspace(0.0, 1.0, 3)
+    recording = slimmed(make_fx(compute)(x))
+    names = [str(node.target) for node in recording.graph.nodes]
+    calls = {name: names.count(f"aten.{name}.default") for name in ("detach", "exp", "sin", "cos", "rand")}
+    assert calls == {"detach": 0, "exp": 1, "sin": 2, "cos": 2, "rand": 2}
+    *found, difference = recording(x)
+    for value, expected in zip(found, compute(x), strict=False):
+        np.testing.assert_array_equal(value, expected)
+    assert difference.abs().max() > 0
