@@ -90,8 +90,9 @@ def _torch_random_numbers():
 
     @torch.library.impl(name, "cpu")
     def random_numbers(seed, count):
-        generator = torch.Generator().manual_seed(_as_integer(seed.tolist()))
-        return torch.empty(count, dtype=torch.int64).random_(-(2**63), None, generator=generator)
+        # Twice as fast as PyTorch's own Mersenne twister.
+        generator = np.random.SFC64(np.random.SeedSequence([word % 2**32 for word in seed.tolist()]))
+        return torch.from_numpy(generator.random_raw(count).view(np.int64))
 
     return torch.ops.electra_keras.random_numbers.default
 
@@ -110,11 +111,6 @@ def _bits(number, dtype):
     import torch
 
     return int(torch.tensor(number, dtype=dtype).view(torch.int16))
-
-
-def _as_integer(seed):
-    first, second = (int(word) % 2**32 for word in seed)
-    return int(np.random.SeedSequence([first, second]).generate_state(1, np.uint64)[0] >> np.uint64(1))
 
 
 def _seed_words(seed):
