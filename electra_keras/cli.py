@@ -178,7 +178,7 @@ def _formatted(batches: Iterable[Sequence[Any]], output_format: str, *, refuse_e
         if refuse_empty and not detections[0].tokens:
             raise UserError("--text holds no tokens, only white space or control characters. Give some text to score.")
         if output_format == "json":
-            yield [json.dumps([vars(token) for token in detection.tokens], ensure_ascii=False) for detection in detections]
+            yield [json.dumps([token._asdict() for token in detection.tokens], ensure_ascii=False) for detection in detections]
         else:
             yield [*heading, *(terminal.render(detection.text, detection.tokens, color=color) for detection in detections)]
         heading = []

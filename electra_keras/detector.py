@@ -9,7 +9,7 @@ import os
 import pathlib
 import threading
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -23,8 +23,8 @@ from electra_keras.errors import RunError, UserError
 RUNS_FOLDER = "runs"
 
 
-@dataclasses.dataclass(frozen=True)
-class TokenScore:
+# A data class takes five times as long to build, which a file's hundreds of thousands of tokens feel.
+class TokenScore(NamedTuple):
     """One token's probability of having been replaced, in [0, 1]; start and end are code points of the text."""
 
     token: str

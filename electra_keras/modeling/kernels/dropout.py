@@ -94,6 +94,10 @@ def _torch_random_numbers():
         generator = np.random.SFC64(np.random.SeedSequence([word % 2**32 for word in seed.tolist()]))
         return torch.from_numpy(generator.random_raw(count).view(np.int64))
 
+    @torch.library.register_fake(name)
+    def shape_of_random_numbers(seed, count):
+        return torch.empty(count, dtype=torch.int64)
+
     return torch.ops.electra_keras.random_numbers.default
 
 
