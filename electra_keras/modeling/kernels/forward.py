@@ -73,16 +73,15 @@ def _torch_forward(model: keras.Model, example: Inputs) -> Callable[[Inputs], np
         trained, others = weights
         return model.stateless_call(trained, others, dict(zip(names, values, strict=True)), training=False)[0]
 
-    def weights() -> list[list]:
-        return [[variable.value for variable in group] for group in (model.trainable_variables, model.non_trainable_variables)]
-
-    # Fake numbers: with real ones a recording holds all intermediate results at once.
+    # The tensors themselves, which an assignment changes in place.
+    weights = [[variable.value for variable in group] for group in (model.trainable_variables, model.non_trainable_variables)]
+    # Recorded with tensors without numbers: with them, all intermediate results would be held at once.
     with torch.no_grad():
-        recorded = make_fx(compute, tracing_mode="fake")(weights(), tensors(example))
+        recorded = make_fx(compute, tracing_mode="fake")(weights, tensors(example))
 
     def forward(inputs: Inputs) -> np.ndarray:
         with torch.inference_mode():
-            return recorded(weights(), tensors(inputs)).cpu().numpy()
+            return recorded(weights, tensors(inputs)).cpu().numpy()
 
     return forward
 
