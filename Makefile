@@ -51,6 +51,7 @@ bench: $(VENV)/.test-installed
 	$(BIN)/python benchmarks/prepare.py --out benchmarks/results/prepare.json
 	rm -rf runs/bench_demo
 	$(BIN)/python benchmarks/demo.py --out benchmarks/results/demo.json
+	$(BIN)/python benchmarks/latency.py --out benchmarks/results/latency_demo.json --run_dir runs/bench_demo
 	$(BIN)/python benchmarks/parity.py --out benchmarks/results/parity.json
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -r requirements-formats.txt
 	$(BIN)/python benchmarks/formats.py --out benchmarks/results/formats.json --run_dir runs/bench_demo

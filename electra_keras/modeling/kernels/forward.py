@@ -42,14 +42,9 @@ def forward_function(model: keras.Model) -> Callable[[Inputs], np.ndarray]:
 def _jax_forward(model: keras.Model) -> Callable[[Inputs], np.ndarray]:
     import jax
 
-    # jax.jit keeps one compiled function for every shape itself. Weights are arguments: as constants they would be compiled in.
-    compiled = jax.jit(lambda trained, others, inputs: model.stateless_call(trained, others, inputs, training=False)[0])
-
-    def forward(inputs: Inputs) -> np.ndarray:
-        trained, others = ([variable.value for variable in group] for group in (model.trainable_variables, model.non_trainable_variables))
-        return np.asarray(compiled(trained, others, dict(inputs)))
-
-    return forward
+    # jax.jit keeps one compiled function for every shape itself.
+    compiled = jax.jit(_pure(model))
+    return lambda inputs: np.asarray(compiled(*_weights(model), dict(inputs)))
 
 
 def _tensorflow_forward(model: keras.Model) -> Callable[[Inputs], np.ndarray]:
@@ -64,26 +59,29 @@ def _torch_forward(model: keras.Model, example: Inputs) -> Callable[[Inputs], np
     import torch
     from torch.fx.experimental.proxy_tensor import make_fx
 
-    names = tuple(example)
-
-    def tensors(inputs: Inputs) -> list:
-        return [keras.ops.convert_to_tensor(inputs[name]) for name in names]
-
-    def compute(weights, values):
-        trained, others = weights
-        return model.stateless_call(trained, others, dict(zip(names, values, strict=True)), training=False)[0]
+    def tensors(inputs: Inputs) -> dict:
+        return {name: keras.ops.convert_to_tensor(array) for name, array in inputs.items()}
 
     # The tensors themselves, which an assignment changes in place.
-    weights = [[variable.value for variable in group] for group in (model.trainable_variables, model.non_trainable_variables)]
+    weights = _weights(model)
     # Recorded with tensors without numbers: with them, all intermediate results would be held at once.
     with torch.no_grad():
-        recorded = make_fx(compute, tracing_mode="fake")(weights, tensors(example))
+        recorded = make_fx(_pure(model), tracing_mode="fake")(*weights, tensors(example))
 
     def forward(inputs: Inputs) -> np.ndarray:
         with torch.inference_mode():
-            return recorded(weights, tensors(inputs)).cpu().numpy()
+            return recorded(*weights, tensors(inputs)).cpu().numpy()
 
     return forward
+
+
+def _pure(model: keras.Model) -> Callable:
+    """Returns the function from weights, as `_weights` gives them, and inputs to the output: as constants, weights would be built in."""
+    return lambda trained, others, inputs: model.stateless_call(trained, others, inputs, training=False)[0]
+
+
+def _weights(model: keras.Model) -> list[list]:
+    return [[variable.value for variable in group] for group in (model.trainable_variables, model.non_trainable_variables)]
 
 
 def _by_shape(build: Callable[[Inputs], Callable[[Inputs], np.ndarray]]) -> Callable[[Inputs], np.ndarray]:
