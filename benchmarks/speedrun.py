@@ -6,7 +6,8 @@
 A cell is one training, in a process of its own, named corpus/variant/budget/seed. Its steps are set by a short calibration just before, so
 that the rate reaches 0 when the budget ends. The clock counts the initialisation (word vectors from the corpus included) and the
 training steps; compilation, validation and checkpoints are left out, for all alike. Every recipe is validated on the same examples: the
-held-out documents, one half packed as the paper does, the other as blocks, under the same masks; a hash of them stands in the results.
+held-out documents, one half packed as the paper does, the other as blocks of one segment, under the same masks; a hash of them stands in
+the results.
 
 Results are merged after every cell, and cells that are there are skipped, so the whole can be taken over several evenings; a cell that
 was killed goes on where its last checkpoint stands. The plot is written beside the results.
@@ -49,14 +50,19 @@ from electra_keras.data.sampling import sample_texts
 from electra_keras.data.tokenizer import VOCABULARY_FILE, WordPieceTokenizer
 from electra_keras.files import write_json
 
-STYLES = ("segments", "blocks")
+# What differs: the two that recipes train on, and blocks of one segment, on which both are validated.
+PACKINGS = {
+    "segments": {"packing.style": "segments"},
+    "blocks": {"packing.style": "blocks"},
+    "single_blocks": {"packing.style": "blocks", "packing.single_segment_prob": 1.0},
+}
 WIKI_VOCAB_SIZE = 8_192
 # Start of two processes, calibration, compilation and validation, on two cores.
 MINUTES_AROUND_A_CELL = 2.0
 
 
 class Corpus:
-    """A corpus with one vocabulary and both packings, prepared when they are first asked for."""
+    """A corpus with one vocabulary and all packings, prepared when they are first asked for."""
 
     def __init__(self, name: str, folder: pathlib.Path, config_path: str, wiki_files: Sequence[str]):
         self.name, self.folder, self.config_path = name, folder / name, config_path
@@ -71,15 +77,15 @@ class Corpus:
 
     @functools.cached_property
     def prepared(self) -> dict[str, str]:
-        """Style -> folder of prepared data; looked up once, since every look hashes the corpus' files."""
+        """Packing -> folder of prepared data; looked up once, since every look hashes the corpus' files."""
         if not (self.folder / "vocabulary" / VOCABULARY_FILE).is_file():
             config = load_config(self.config_path, self.source)
             texts = sample_texts(documents(config.corpus), config.corpus.validation_fraction)
             WordPieceTokenizer.train(texts, config.tokenizer).save(self.folder / "vocabulary")
-        folders = {style: self.folder / style for style in STYLES}
-        for style, folder in folders.items():
-            prepare(load_config(self.config_path, {**self.given, "packing.style": style}), folder)
-        return {style: os.fspath(folder) for style, folder in folders.items()}
+        folders = {name: self.folder / name for name in PACKINGS}
+        for name, folder in folders.items():
+            prepare(load_config(self.config_path, {**self.given, **PACKINGS[name]}), folder)
+        return {name: os.fspath(folder) for name, folder in folders.items()}
 
 
 class Measurement:

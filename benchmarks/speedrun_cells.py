@@ -26,6 +26,9 @@ from electra_keras.training.pretrainer import ElectraPretrainer
 from electra_keras.training.run import build_pretrainer, check_startable, enter_run, train_to_the_end, with_running_backend
 from electra_keras.training.state import weight_arrays
 
+# Every recipe is validated on both halves, whichever it was trained on.
+HELD_OUT_PACKINGS = ("segments", "single_blocks")
+
 
 class ChosenExamples:
     """A few examples of one or several sources, as a source, held in memory.
@@ -106,7 +109,7 @@ def train_cell(job: Mapping) -> dict:
     """Trains, or goes on with a training that was stopped, and measures the result.
 
     Args:
-        job: config (path of a YAML file), run_dir, data (style -> folder of prepared data), held_out_examples.
+        job: config (path of a YAML file), run_dir, data (packing -> folder of prepared data), held_out_examples.
 
     Returns:
         The lines of metrics.jsonl, the seconds of initialisation, the figures at the end on either packing, and a hash of
@@ -116,9 +119,9 @@ def train_cell(job: Mapping) -> dict:
         SystemExit: a signal stopped the training, which has been saved.
     """
     config = with_running_backend(load_config(job["config"]))
-    prepared = {style: PreparedData.open(folder, verify=False) for style, folder in job["data"].items()}
-    splits = [data.split("validation") for data in prepared.values()]
-    data = DataWithHeldOut(prepared[config.packing.style], ChosenExamples(splits, job["held_out_examples"]))
+    prepared = {packing: PreparedData.open(folder, verify=False) for packing, folder in job["data"].items()}
+    splits = {packing: prepared[packing].split("validation") for packing in HELD_OUT_PACKINGS}
+    data = DataWithHeldOut(prepared[config.packing.style], ChosenExamples([*splits.values()], job["held_out_examples"]))
     model = build_pretrainer(config, data.tokenizer.vocab_size)
     run = TimedRun(job["run_dir"], model)
     with run.locked():
@@ -128,10 +131,10 @@ def train_cell(job: Mapping) -> dict:
         return held_out_batches(source, data.tokenizer, config, job["held_out_examples"])
 
     by_packing = {}
-    for style, split in zip(prepared, splits, strict=True):
+    for packing, split in splits.items():
         batches, num_batches = batches_of(ChosenExamples([split], job["held_out_examples"]))
         model.evaluate(batches, steps=num_batches, verbose=0)
-        by_packing[style] = as_floats(model.test_results())
+        by_packing[packing] = as_floats(model.test_results())
     return {
         "initialization_seconds": initialization_seconds,
         "lines": run.metrics(),

@@ -110,9 +110,9 @@ class PackingConfig(Section):
 
     sequence_length: int = option(128, "tokens an example, special tokens included", minimum=8)
     style: Literal["segments", "blocks"] = option(
-        "segments", "segments: [CLS] A [SEP] B [SEP] as in the original; blocks: contiguous [CLS] text [SEP]"
+        "segments", "segments: lines of one document, as in the original; blocks: contiguous text, without padding"
     )
-    single_segment_prob: float = option(0.1, "segments: chance that an example has no B", minimum=0, maximum=1)
+    single_segment_prob: float = option(0.1, "chance that an example is [CLS] A [SEP], and not [CLS] A [SEP] B [SEP]", minimum=0, maximum=1)
     short_target_prob: float = option(0.05, "segments: chance that an example aims at a shorter random length", minimum=0, maximum=1)
 
 

@@ -6,7 +6,9 @@ random length, and A ends at the line that takes it over half of the target (tha
 It departs from the original in two ways, so that no text is lost and A and B are each contiguous: what does not fit goes on
 into the next example, where the original drops it, and once B has begun, A gets no later short line.
 
-"blocks" cuts the stream of all documents of a split into `[CLS] text [SEP]`, so that only the very last example is padded.
+"blocks" cuts the stream of all documents of a split into contiguous examples, so that only the very last one is padded. As many as in the
+other style are `[CLS] A [SEP] B [SEP]`, parted at a random token: a model that never sees a second segment does not learn its embedding,
+and its generator's loss on pairs of texts was 0.25 to 1.25 nats above that on single ones.
 """
 
 import bisect
@@ -117,21 +119,39 @@ def _end_of_first(ends: list[int], start: int, gathered: int, target: int, chanc
 
 
 class BlockStream:
-    """Cuts a stream of tokens into blocks, in the style "blocks"; keeps what does not fill one for later."""
+    """Cuts a stream of tokens into blocks, in the style "blocks"; keeps what does not fill one for later.
 
-    def __init__(self, layout: Layout):
+    Args:
+        layout: of the examples.
+        single_segment_prob: chance that a block has no B.
+    """
+
+    def __init__(self, layout: Layout, single_segment_prob: float):
         self._layout = layout
+        self._single_segment_prob = single_segment_prob
+        self._chance = random.Random(0)
         self._rest = np.empty(0, layout.dtype)
 
     def push(self, token_ids: np.ndarray) -> Examples:
         """Returns the blocks that the stream, with these tokens added, fills."""
         stream = np.concatenate([self._rest, token_ids.astype(self._layout.dtype, copy=False)])
-        size = self._layout.sequence_length - 2
-        whole = len(stream) - len(stream) % size
-        self._rest = stream[whole:].copy()
-        return self._layout.examples(stream, [(start, start + size, start + size) for start in range(0, whole, size)])
+        bounds = [*self._bounds(len(stream))]
+        self._rest = stream[bounds[-1][-1] if bounds else 0 :].copy()
+        return self._layout.examples(stream, bounds)
 
     def flush(self) -> Examples:
         """Returns the last block, which is padded, or none."""
         stream, self._rest = self._rest, self._rest[:0]
         return self._layout.examples(stream, [(0, len(stream), len(stream))] if len(stream) else [])
+
+    def _bounds(self, num_tokens: int) -> Iterator[tuple[int, int, int]]:
+        """Yields start, middle and end of the blocks that so many tokens fill, whatever kind of block comes last."""
+        start, longest = 0, self._layout.sequence_length - 2
+        while start + longest <= num_tokens:
+            middle = end = start + longest
+            if self._chance.random() >= self._single_segment_prob:
+                # The second [SEP] takes a token's place.
+                end -= 1
+                middle = self._chance.randrange(start + 1, end)
+            yield start, middle, end
+            start = end

@@ -43,7 +43,7 @@ def write_splits(folder: pathlib.Path, encoder: DocumentEncoder, documents: Iter
     """
     progress = Progress(report, "Encoded")
     with contextlib.ExitStack() as stack:
-        writers = {name: _SplitWriter(stack.enter_context(ShardWriter(folder, name, encoder.layout)), encoder.layout) for name in SPLITS}
+        writers = {name: _SplitWriter(stack.enter_context(ShardWriter(folder, name, encoder.layout)), encoder) for name in SPLITS}
         for batch in parallel_map(encoder, document_batches(documents)):
             for name, encoded in batch.items():
                 writers[name].write(encoded)
@@ -74,8 +74,8 @@ def write_manifest(folder: pathlib.Path, encoder: DocumentEncoder, inputs: dict[
 class _SplitWriter:
     """Counts and writes what becomes of one split."""
 
-    def __init__(self, shards: ShardWriter, layout: Layout):
-        self._shards, self._blocks = shards, BlockStream(layout)
+    def __init__(self, shards: ShardWriter, encoder: DocumentEncoder):
+        self._shards, self._blocks = shards, BlockStream(encoder.layout, encoder.packing.single_segment_prob)
         self._documents = self._characters = 0
 
     def write(self, encoded: Encoded) -> None:

@@ -172,7 +172,7 @@ def test_two_trainings_from_the_plan_to_the_plot(tmp_path):
     assert paper["held_out_sha256"] == modern["held_out_sha256"] and paper["held_out_examples"] == 16
     assert paper["num_parameters"] == modern["num_parameters"] > 1_000
     for row in (paper, modern):
-        assert [*row["by_packing"]] == ["segments", "blocks"]
+        assert [*row["by_packing"]] == ["segments", "single_blocks"]
         assert len(row["curve"]) >= 4 and row["curve"][-1]["step"] == row["num_steps"]
         assert row["trained_minutes"] == row["curve"][-1]["minutes"] > 0
         assert all(np.isfinite(point["generator_loss"]) and 0 <= point["detection_auc"] <= 1 for point in row["curve"])

@@ -104,7 +104,7 @@ def test_examples_hold_special_tokens_and_padding():
 
 
 def test_blocks_run_on_across_pushes_and_only_the_last_is_padded():
-    stream = BlockStream(LAYOUT)
+    stream = BlockStream(LAYOUT, single_segment_prob=1.0)
     parts = [stream.push(np.arange(10, 14)), stream.push(np.arange(14, 27)), stream.push(np.arange(27, 28)), stream.flush(), stream.flush()]
     assert [len(part.lengths) for part in parts] == [0, 2, 1, 0, 0]
     stream.push(np.arange(30, 32))
@@ -117,3 +117,30 @@ def test_blocks_run_on_across_pushes_and_only_the_last_is_padded():
         [CLS, 30, 31, SEP, *[PAD] * 4],
     ]
     assert np.concatenate([part.lengths for part in parts]).tolist() == [[8, 8]] * 3 + [[4, 4]]
+
+
+def cut_into_blocks(portions, single_segment_prob):
+    """All examples of a stream of tokens, numbered from 10, that arrives in portions."""
+    stream = BlockStream(LAYOUT, single_segment_prob)
+    ends = np.cumsum(portions)
+    parts = [stream.push(np.arange(10 + end - size, 10 + end)) for size, end in zip(portions, ends, strict=True)] + [stream.flush()]
+    return np.concatenate([part.token_ids for part in parts]), np.concatenate([part.lengths for part in parts])
+
+
+def test_blocks_are_pairs_but_for_the_share_of_single_ones():
+    rows, lengths = cut_into_blocks([30_000], 0.1)
+    assert rows[rows > SEP].tolist() == list(range(10, 30_010))
+    assert (lengths[:-1, 1] == 8).all() and (rows[np.arange(len(rows)), lengths[:, 0] - 1] == SEP).all()
+    paired = lengths[:-1, 0] < 8
+    assert ((rows[:-1] == SEP).sum(axis=1) == 1 + paired).all()
+    assert paired.mean() == pytest.approx(0.9, abs=0.02)
+    # [CLS], A and its [SEP]: A has 1 to 4 of the 5 tokens, each as often as the others.
+    sizes, counts = np.unique(lengths[:-1, 0][paired], return_counts=True)
+    assert sizes.tolist() == [3, 4, 5, 6]
+    assert counts / paired.sum() == pytest.approx(0.25, abs=0.02)
+
+
+def test_blocks_do_not_depend_on_the_portions_in_which_the_tokens_arrive():
+    whole, pieces = (cut_into_blocks(portions, 0.5) for portions in ([300], [1, 5, 6, 7, 0, 181, 100]))
+    np.testing.assert_array_equal(whole[0], pieces[0])
+    np.testing.assert_array_equal(whole[1], pieces[1])
