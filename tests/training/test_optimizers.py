@@ -106,6 +106,14 @@ def test_muon_slots_hold_momentum_alone():
     assert sum(len(slots) == 1 for slots in optimizer.slots) == 20
 
 
+@pytest.mark.parametrize("algorithm", ["adamw", "muon"])
+def test_a_norm_that_is_not_finite_is_seen_in_the_weights(algorithm):
+    variable = keras.Variable(np.ones((2, 2), np.float32))
+    optimizer = GroupedOptimizer([(variable, Group(algorithm, 1.0, 0.0))], 1.0, clip_norm=1.0)
+    apply(optimizer, [variable], [[[np.inf, 0.0], [0.0, 1.0]]])
+    assert np.isnan(ops.convert_to_numpy(variable.value)).all()
+
+
 @pytest.mark.parametrize("bias_correction", [False, True])
 def test_all_weights_at_once_are_updated_as_one_by_one(bias_correction):
     rng = np.random.default_rng(2)
@@ -120,13 +128,16 @@ def test_all_weights_at_once_are_updated_as_one_by_one(bias_correction):
     def trained(together):
         variables = [keras.Variable(value) for value in values]
         groups = [(variable, group) for variable, (_, group) in zip(variables, shapes_and_groups, strict=True)]
-        optimizer = GroupedOptimizer(groups, 0.1, clip_norm=1.0, bias_correction=bias_correction)
+        optimizer = GroupedOptimizer(groups, 0.1, clip_norm=1.0 if together else None, bias_correction=bias_correction)
         if not together:
             optimizer._backend_update_step = lambda gradients, variables, rate: [
                 optimizer.update_step(gradient, variable, rate) for gradient, variable in zip(gradients, variables, strict=True)
             ]
         for step in gradients:
-            apply(optimizer, variables, step)
+            norm = np.sqrt(sum(np.sum(gradient**2) for gradient in step))
+            assert norm > 1.0
+            # Copies, for an optimizer may change the gradients that it is given.
+            apply(optimizer, variables, [gradient.copy() if together else gradient / norm for gradient in step])
         return [ops.convert_to_numpy(variable.value) for variable in variables]
 
     for together, apart in zip(trained(True), trained(False), strict=True):

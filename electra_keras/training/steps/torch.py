@@ -4,6 +4,7 @@ import torch
 
 from electra_keras.objectives.protocol import Batch
 from electra_keras.training.steps.torch_gradients import EagerGradients, RecordedGradients
+from electra_keras.training.steps.torch_optimizer import FusedAdamW, global_norm
 
 
 class TorchSteps:
@@ -31,10 +32,13 @@ class TorchSteps:
             loss = loss + part.loss
             sums = {name: value + part.sums[name] for name, value in sums.items()}
         with torch.no_grad():
-            norms = torch._foreach_norm([gradient for gradient in gradients if gradient is not None])
-            gradient_norm = torch.linalg.vector_norm(torch.stack(norms)) / scale
-            self.optimizer.apply(gradients, self._gradients_of.trained)
-            return self.record_training(loss, sums, counts, gradient_norm)
+            # Before the update, which may change the gradients.
+            norm = global_norm(gradients)
+            if isinstance(self.optimizer, FusedAdamW):
+                self.optimizer.apply_measured(gradients, self._gradients_of.trained, norm)
+            else:
+                self.optimizer.apply(gradients, self._gradients_of.trained)
+            return self.record_training(loss, sums, counts, norm / scale)
 
     def sync_state(self):
         """Does nothing: the variables always hold their values here."""
