@@ -15,6 +15,7 @@ was killed goes on where its last checkpoint stands. The plot is written beside 
 
 import argparse
 import functools
+import hashlib
 import json
 import os
 import pathlib
@@ -28,6 +29,7 @@ from machine import describe
 from speedrun_plan import (
     ABLATIONS,
     BASELINES,
+    PACKINGS,
     VARIANTS,
     Cell,
     plan,
@@ -46,16 +48,11 @@ from electra_keras.config import Config
 from electra_keras.config_loading import load_config, save_config
 from electra_keras.data.corpus import documents
 from electra_keras.data.prepare import prepare
+from electra_keras.data.prepared import PreparedData
 from electra_keras.data.sampling import sample_texts
 from electra_keras.data.tokenizer import VOCABULARY_FILE, WordPieceTokenizer
 from electra_keras.files import write_json
 
-# What differs: the two that recipes train on, and blocks of one segment, on which both are validated.
-PACKINGS = {
-    "segments": {"packing.style": "segments"},
-    "blocks": {"packing.style": "blocks"},
-    "single_blocks": {"packing.style": "blocks", "packing.single_segment_prob": 1.0},
-}
 WIKI_VOCAB_SIZE = 8_192
 # Start of two processes, calibration, compilation and validation, on two cores.
 MINUTES_AROUND_A_CELL = 2.0
@@ -87,6 +84,11 @@ class Corpus:
             prepare(load_config(self.config_path, {**self.given, **PACKINGS[name]}), folder)
         return {name: os.fspath(folder) for name, folder in folders.items()}
 
+    def training_data(self, packing: str) -> dict[str, str]:
+        """Returns what a packing's training split consists of: its name, and a hash of the shards' checksums."""
+        shards = PreparedData.open(self.prepared[packing], verify=False).manifest["splits"]["train"]["shards"]
+        return {"packing": packing, "sha256": hashlib.sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()}
+
 
 class Measurement:
     """Trains cells under one work folder.
@@ -109,7 +111,8 @@ class Measurement:
     def measure(self, cell: Cell) -> dict[str, Any]:
         """Returns the row of a cell, trained from the start or from where it was stopped."""
         machine, config, folder = describe(), self.config(cell), self.work_dir / "cells" / cell.name
-        calibration = self._calibration(cell, config, folder)
+        data = self.corpora[cell.corpus].training_data(config.packing.style)
+        calibration = self._calibration(cell, config, folder, data)
         step_seconds = calibration["step_seconds"]
         num_steps = steps_within(cell.minutes, calibration["initialization_seconds"], step_seconds)
         every = steps_between_validations(num_steps, step_seconds, self.arguments.validate_every_seconds)
@@ -123,6 +126,7 @@ class Measurement:
             "minutes": cell.minutes,
             "seed": cell.seed,
             "settings": settings(config),
+            "training_data": data,
             "calibration": {name: round(seconds, 5) for name, seconds in calibration.items()},
             "num_steps": num_steps,
             "warmup_steps": final.optimizer.warmup_steps,
@@ -133,19 +137,22 @@ class Measurement:
             "machine": machine,
         }
 
-    def _calibration(self, cell: Cell, config: Config, folder: pathlib.Path) -> dict[str, float]:
-        """Returns the seconds of initialisation and of a step; those of a stopped training, whose length they have decided."""
-        note, wanted = folder / "calibration.json", settings(config)
+    def _calibration(self, cell: Cell, config: Config, folder: pathlib.Path, data: Mapping[str, str]) -> dict[str, float]:
+        """Returns the seconds of initialisation and of a step; those of a stopped training, whose length they have decided.
+
+        A training that was stopped under other settings or on other data is begun anew.
+        """
+        note, wanted = folder / "calibration.json", {"settings": settings(config), "training_data": data}
         if note.is_file() and not self.arguments.again:
             earlier = json.loads(note.read_text(encoding="utf-8"))
-            if earlier["settings"] == wanted:
+            if {name: earlier.get(name) for name in wanted} == wanted:
                 return earlier["seconds"]
         shutil.rmtree(folder, ignore_errors=True)
         steps = self.arguments.calibration_steps
         found = self._train(cell, with_length(config, VARIANTS[cell.variant], steps, max(1, steps // 6), cell.seed), folder / "calibration")
         shutil.rmtree(folder / "calibration")
         seconds = {"initialization_seconds": found["initialization_seconds"], "step_seconds": typical_step_seconds(found["lines"])}
-        write_json(note, {"settings": wanted, "seconds": seconds})
+        write_json(note, {**wanted, "seconds": seconds})
         return seconds
 
     def _train(self, cell: Cell, config: Config, run_dir: pathlib.Path) -> dict[str, Any]:
@@ -181,12 +188,20 @@ def merge(cells: Mapping[str, dict[str, Any]], name: str, row: dict[str, Any]) -
     """Returns the rows with a new one, in the place of an older of its name.
 
     Raises:
-        ValueError: it was validated on other examples than the rest of its corpus.
+        ValueError: it was trained or validated on other examples than the rest of its corpus.
     """
     merged = {**cells, name: row}
-    others = [other for other, old in merged.items() if old["corpus"] == row["corpus"] and old["held_out_sha256"] != row["held_out_sha256"]]
-    if others:
-        raise ValueError(f"{name} was validated on other examples than {others[0]}: text or vocabulary have changed. Use another --out.")
+    for other, old in merged.items():
+        if old["corpus"] != row["corpus"]:
+            continue
+        if old["held_out_sha256"] != row["held_out_sha256"]:
+            raise ValueError(f"{name} was validated on other examples than {other}: text or vocabulary have changed. Use another --out.")
+        ours, theirs = row["training_data"], old["training_data"]
+        if ours["packing"] == theirs["packing"] and ours["sha256"] != theirs["sha256"]:
+            raise ValueError(
+                f"{name} was trained on other examples than {other}: text, vocabulary or the packing of {ours['packing']} have changed. "
+                f"Take {other} out of the results, or use another --out."
+            )
     return merged
 
 

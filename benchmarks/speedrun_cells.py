@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from speedrun_plan import HELD_OUT_PACKINGS
 
 from electra_keras.artifacts import Checkpoint, RunDirectory
 from electra_keras.config import Config
@@ -25,9 +26,6 @@ from electra_keras.training.measures import as_floats
 from electra_keras.training.pretrainer import ElectraPretrainer
 from electra_keras.training.run import build_pretrainer, check_startable, enter_run, train_to_the_end, with_running_backend
 from electra_keras.training.state import weight_arrays
-
-# Every recipe is validated on both halves, whichever it was trained on.
-HELD_OUT_PACKINGS = ("segments", "single_blocks")
 
 
 class ChosenExamples:

@@ -30,6 +30,14 @@ SHARED = (
     "training.batch_size",
     "training.precision",
 )
+# Style -> what its prepared data differs in: the two that recipes train on, and blocks of one segment.
+PACKINGS = {
+    "segments": {"packing.style": "segments"},
+    "blocks": {"packing.style": "blocks"},
+    "single_blocks": {"packing.style": "blocks", "packing.single_segment_prob": 1.0},
+}
+# Every recipe is validated on both halves, whichever it was trained on.
+HELD_OUT_PACKINGS = ("segments", "single_blocks")
 # What a cell's length and place on disk decide, and nobody chose.
 NO_SETTING = ("backend", "corpus.files", "tokenizer.vocab_file", "training.num_steps", "training.seed")
 NO_SETTING += ("training.log_every_steps", "training.validate_every_steps", "training.checkpoint_every_steps")

@@ -124,16 +124,20 @@ def test_settings_tell_recipes_apart_and_not_seeds_and_places(planning):
     assert planning.settings(Config()) == []
 
 
-def test_merging_replaces_a_row_and_refuses_other_held_out_examples(speedrun):
-    def row(corpus, digest, loss):
-        return {"corpus": corpus, "held_out_sha256": digest, "loss": loss}
+def test_merging_replaces_a_row_and_refuses_other_examples(speedrun):
+    def row(corpus, digest, loss, packing="blocks", trained_on="t"):
+        data = {"packing": packing, "sha256": trained_on}
+        return {"corpus": corpus, "held_out_sha256": digest, "training_data": data, "loss": loss}
 
     cells = {"a": row("builtin", "x", 1.0), "b": row("builtin", "x", 2.0)}
     assert speedrun.merge(cells, "a", row("builtin", "x", 3.0)) == {"a": row("builtin", "x", 3.0), "b": row("builtin", "x", 2.0)}
-    assert [*speedrun.merge(cells, "c", row("en_wiki", "y", 3.0))] == ["a", "b", "c"]
+    assert [*speedrun.merge(cells, "c", row("en_wiki", "y", 3.0, trained_on="u"))] == ["a", "b", "c"]
+    assert [*speedrun.merge(cells, "c", row("builtin", "x", 3.0, "segments", "u"))] == ["a", "b", "c"]
     assert cells["a"]["loss"] == 1.0
     with pytest.raises(ValueError, match="c was validated on other examples than a"):
         speedrun.merge(cells, "c", row("builtin", "y", 3.0))
+    with pytest.raises(ValueError, match=r"c was trained on other examples than a: .* packing of blocks .* Take a out"):
+        speedrun.merge(cells, "c", row("builtin", "x", 3.0, trained_on="u"))
 
 
 def test_the_plan_is_shown_with_the_time_that_is_left(speedrun, planning):
@@ -171,6 +175,8 @@ def test_two_trainings_from_the_plan_to_the_plot(tmp_path):
     paper, modern = result["cells"].values()
     assert paper["held_out_sha256"] == modern["held_out_sha256"] and paper["held_out_examples"] == 16
     assert paper["num_parameters"] == modern["num_parameters"] > 1_000
+    assert (paper["training_data"]["packing"], modern["training_data"]["packing"]) == ("segments", "blocks")
+    assert paper["training_data"]["sha256"] != modern["training_data"]["sha256"]
     for row in (paper, modern):
         assert [*row["by_packing"]] == ["segments", "single_blocks"]
         assert len(row["curve"]) >= 4 and row["curve"][-1]["step"] == row["num_steps"]
