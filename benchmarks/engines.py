@@ -15,6 +15,8 @@ import numpy as np
 from shapes import SHAPES, Shape, random_batches
 from turns import take_answers
 
+from electra_keras.backend import use_wide_vectors
+
 OUR_ENGINES = ("jax", "tensorflow", "torch")
 MATMUL_ENGINES = {"matmul_jax": "jax", "matmul_torch": "torch"}
 WARMUP_STEPS = 3
@@ -72,6 +74,8 @@ def build(job: Job) -> Run:
     shape = job.sized()
     if engine in OUR_ENGINES:
         os.environ["KERAS_BACKEND"] = engine
+        # As the command does for itself.
+        use_wide_vectors()
         return fit_run(shape, precision)
     from peers import build_step
 

@@ -15,6 +15,8 @@ from electra_keras.errors import BackendError
 BACKENDS = ("jax", "tensorflow", "torch")
 DEFAULT_BACKEND = "jax"
 CACHE_VARIABLE = "JAX_COMPILATION_CACHE_DIR"
+XLA_VARIABLE = "XLA_FLAGS"
+VECTOR_FLAG = "--xla_cpu_prefer_vector_width"
 # Beyond that, JAX drops what was used longest ago.
 MAX_CACHE_BYTES = 2 * 1024**3
 
@@ -59,6 +61,18 @@ def choose_backend(argument: str | None, config_backend: str | None) -> str:
         raise BackendError(f"{source} is {backend}, which is not installed. Install it with {_INSTALL[backend]}{remedy}.")
     os.environ["KERAS_BACKEND"] = backend
     return backend
+
+
+def use_wide_vectors() -> None:
+    """Has XLA compile for vectors of 512 bits where the processor has them: on JAX and TensorFlow it stops at 256 by itself.
+
+    For commands, which own their process, before the backend is imported. Training steps on two cores with AVX-512 were 1.02 to 1.08 times
+    as fast. Whoever has set the flag, or has XLA read its flags from a file, keeps that.
+    """
+    flags = os.environ.get(XLA_VARIABLE, "")
+    is_file = flags != "" and not flags.lstrip().startswith("-")
+    if VECTOR_FLAG not in flags and not is_file:
+        os.environ[XLA_VARIABLE] = f"{flags} {VECTOR_FLAG}=512".lstrip()
 
 
 def keep_compiled_functions(report: Callable[[str], None]) -> pathlib.Path | None:

@@ -18,7 +18,7 @@ from typing import Any
 import jsonargparse
 
 from electra_keras import __version__, terminal
-from electra_keras.backend import choose_backend, keep_compiled_functions
+from electra_keras.backend import choose_backend, keep_compiled_functions, use_wide_vectors
 from electra_keras.cli_exchange import EXPORT_OPTIONS, IMPORT_OPTIONS, PUSH_OPTIONS, push
 from electra_keras.cli_messages import explained_figures, plain_message, refuse_unknown_words
 from electra_keras.config_loading import add_config_arguments, config_fields, given_overrides, load_config
@@ -193,6 +193,7 @@ def _prepare_backend(argument: str | None, config_backend: str | None) -> str:
     backend = choose_backend(argument, config_backend)
     # TensorFlow's C++ greets with lines about instruction sets; whoever wants them sets the variable.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    use_wide_vectors()
     if backend == "jax":
         keep_compiled_functions(lambda line: print(f"electra-keras: {line}", file=sys.stderr))
     return backend

@@ -8,7 +8,15 @@ import types
 import pytest
 
 from electra_keras import backend
-from electra_keras.backend import BACKENDS, choose_backend, compilation_cache_folder, is_installed, keep_compiled_functions, loaded_backend
+from electra_keras.backend import (
+    BACKENDS,
+    choose_backend,
+    compilation_cache_folder,
+    is_installed,
+    keep_compiled_functions,
+    loaded_backend,
+    use_wide_vectors,
+)
 from electra_keras.errors import BackendError
 
 
@@ -168,3 +176,21 @@ def test_a_cache_folder_that_cannot_be_written_is_said_and_not_used(monkeypatch,
     assert keep_compiled_functions(said.append) is None
     assert len(said) == 1 and str(tmp_path / "file") in said[0] and "Set XDG_CACHE_HOME" in said[0]
     assert not set(CACHE_VARIABLES) & os.environ.keys()
+
+
+@pytest.mark.parametrize(
+    ("before", "after"),
+    [
+        (None, "--xla_cpu_prefer_vector_width=512"),
+        ("", "--xla_cpu_prefer_vector_width=512"),
+        ("--xla_dump_to=x", "--xla_dump_to=x --xla_cpu_prefer_vector_width=512"),
+        ("--xla_cpu_prefer_vector_width=128", "--xla_cpu_prefer_vector_width=128"),
+        ("flags.txt", "flags.txt"),
+    ],
+)
+def test_xla_is_asked_for_wide_vectors_unless_the_user_has_chosen(monkeypatch, before, after):
+    monkeypatch.setenv("XLA_FLAGS", before or "")
+    if before is None:
+        monkeypatch.delenv("XLA_FLAGS")
+    use_wide_vectors()
+    assert os.environ["XLA_FLAGS"] == after

@@ -28,7 +28,9 @@ def quiet_environment(monkeypatch, tmp_path):
     monkeypatch.chdir(tmp_path)
     for name in ("NO_COLOR", "FORCE_COLOR"):
         monkeypatch.delenv(name, raising=False)
+    # Set here, so that what commands make of them is undone.
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
+    monkeypatch.setenv("XLA_FLAGS", "")
     chosen = []
     monkeypatch.setattr(cli, "choose_backend", lambda argument, config: chosen.append((argument, config)) or "jax")
     return chosen
