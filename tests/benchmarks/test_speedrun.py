@@ -1,4 +1,4 @@
-"""The speed run: its plan, its configurations, the merging of results, and two trainings of seconds."""
+"""The speed run: its plan, its configurations, the merging of results, two trainings of seconds, and their discriminators compared."""
 
 import json
 import os
@@ -196,3 +196,28 @@ def test_two_trainings_from_the_plan_to_the_plot(tmp_path):
     run()
     again = json.loads(out.read_text(encoding="utf-8"))["cells"]["en_wiki/paper/0.03m/seed0"]
     assert again["curve"] == paper["curve"] and again["calibration"] == paper["calibration"]
+    # Both discriminators on the same replacements, those of the two generators.
+    compare = [sys.executable, SCRIPT.with_name("speedrun_detection.py"), "--work_dir", work, "--out", tmp_path / "detection.json"]
+    subprocess.run([*compare, "--results", out], env=environment, check=True, timeout=300)
+    rows = json.loads((tmp_path / "detection.json").read_text(encoding="utf-8"))["en_wiki"]["discriminators"]
+    assert [*rows] == ["en_wiki/modern/0.03m/seed0", "en_wiki/paper/0.03m/seed0"]
+    for variant, row in (("modern", modern), ("paper", paper)):
+        found = rows[f"en_wiki/{variant}/0.03m/seed0"]
+        # Its own generator's replacements are those that it was validated on; Keras' area is by thresholds.
+        assert abs(found[variant]["detection_auc"] - row["curve"][-1]["detection_auc"]) < 0.01
+        assert found["modern"] != found["paper"] and all(0 < value < 1 for figures in found.values() for value in figures.values())
+    out.write_text(json.dumps({"cells": {"en_wiki/paper/0.03m/seed0": {**paper, "num_steps": 1}}}), encoding="utf-8")
+    failed = subprocess.run([*compare, "--results", out, "--generators", "paper"], env=environment, capture_output=True, text=True)
+    assert failed.returncode == 1 and "is not the training that the results tell of (1 steps)" in failed.stderr
+
+
+def test_the_generator_is_that_of_the_longest_training_and_the_lowest_seed(speedrun):
+    import speedrun_detection
+
+    def row(variant, minutes, seed, corpus="builtin"):
+        return {"corpus": corpus, "variant": variant, "minutes": minutes, "seed": seed}
+
+    rows = {"a": row("paper", 10, 0), "b": row("paper", 30, 2), "c": row("paper", 30, 1), "d": row("paper", 30, 0, "en_wiki")}
+    assert speedrun_detection.generator_cell(rows, "builtin", "paper") == "c"
+    with pytest.raises(ValueError, match="no training of modern on builtin"):
+        speedrun_detection.generator_cell(rows, "builtin", "modern")
