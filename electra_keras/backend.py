@@ -67,7 +67,8 @@ def use_wide_vectors() -> None:
     """Has XLA compile for vectors of 512 bits where the processor has them: on JAX and TensorFlow it stops at 256 by itself.
 
     For commands, which own their process, before the backend is imported. Training steps on two cores with AVX-512 were 1.02 to 1.08 times
-    as fast. Whoever has set the flag, or has XLA read its flags from a file, keeps that.
+    as fast; sums round otherwise than in a script that leaves the flag unset. Whoever has set it, or has XLA read its flags from a file,
+    keeps that.
     """
     flags = os.environ.get(XLA_VARIABLE, "")
     is_file = flags != "" and not flags.lstrip().startswith("-")

@@ -4,6 +4,10 @@ import os
 import pathlib
 import tempfile
 
+from electra_keras.backend import use_wide_vectors
+
+# As commands do: what a test trains in its own process and what a command trains are compared to the last bit.
+use_wide_vectors()
 # Two test processes on two cores: more threads each would only wait for one another.
 for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(variable, "1")
