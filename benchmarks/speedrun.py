@@ -48,7 +48,7 @@ from electra_keras.config import Config
 from electra_keras.config_loading import load_config, save_config
 from electra_keras.data.corpus import documents
 from electra_keras.data.prepare import prepare
-from electra_keras.data.prepared import PreparedData
+from electra_keras.data.prepared import read_manifest
 from electra_keras.data.sampling import sample_texts
 from electra_keras.data.tokenizer import VOCABULARY_FILE, WordPieceTokenizer
 from electra_keras.files import write_json
@@ -86,7 +86,7 @@ class Corpus:
 
     def training_data(self, packing: str) -> dict[str, str]:
         """Returns what a packing's training split consists of: its name, and a hash of the shards' checksums."""
-        shards = PreparedData.open(self.prepared[packing], verify=False).manifest["splits"]["train"]["shards"]
+        shards = read_manifest(pathlib.Path(self.prepared[packing]))["splits"]["train"]["shards"]
         return {"packing": packing, "sha256": hashlib.sha256(json.dumps(shards, sort_keys=True).encode()).hexdigest()}
 
 

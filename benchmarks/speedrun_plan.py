@@ -30,7 +30,7 @@ SHARED = (
     "training.batch_size",
     "training.precision",
 )
-# Style -> what its prepared data differs in: the two that recipes train on, and blocks of one segment.
+# Name -> settings of prepared data: the two styles that recipes train on, and blocks of one segment.
 PACKINGS = {
     "segments": {"packing.style": "segments"},
     "blocks": {"packing.style": "blocks"},
