@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from sklearn.metrics import log_loss
 from speedrun_plan import HELD_OUT_PACKINGS
 
 from electra_keras.artifacts import RunDirectory
@@ -25,7 +26,7 @@ from electra_keras.data.prepared import PreparedData
 from electra_keras.files import write_json
 from electra_keras.metrics import detection_metrics
 
-FIGURES = ("detection_auc", "average_precision")
+FIGURES = ("detection_auc", "average_precision", "detection_loss")
 Rows = Mapping[str, Mapping[str, Any]]
 
 
@@ -72,22 +73,28 @@ def build_models(run: RunDirectory) -> Mapping[str, Any]:
     return models
 
 
-def corrupt_held_out(run: RunDirectory, data_dir: pathlib.Path, num_examples: int) -> list[Corrupted]:
+def corrupt_held_out(run: RunDirectory, data_dir: pathlib.Path, row: Mapping[str, Any]) -> list[Corrupted]:
     """Returns the speed run's held-out examples with a run's generator's replacements.
 
     Args:
         run: gives the generator, and how examples are masked.
         data_dir: folders of prepared data, by packing.
-        num_examples: as the results say.
+        row: what the results say of the run.
+
+    Raises:
+        ValueError: the prepared data gives other examples, masks or random numbers than the run was validated on.
     """
-    from speedrun_cells import ChosenExamples
+    from speedrun_cells import ChosenExamples, sha256_of_batches
 
     from electra_keras.modeling.kernels.forward import forward_function
     from electra_keras.objectives.masked_tokens import corrupt, sample_replacements
     from electra_keras.objectives.protocol import Batch
 
     splits = [PreparedData.open(data_dir / packing, verify=False).split("validation") for packing in HELD_OUT_PACKINGS]
-    batches, _ = held_out_batches(ChosenExamples(splits, num_examples), run.tokenizer(), run.config, num_examples)
+    num_examples = row["held_out_examples"]
+    batches = [*held_out_batches(ChosenExamples(splits, num_examples), run.tokenizer(), run.config, num_examples)[0]]
+    if sha256_of_batches(batches) != row["held_out_sha256"]:
+        raise ValueError(f"{data_dir} gives other held-out examples than {run.path} was validated on. Measure it again.")
     predict = forward_function(build_models(run)["generator"])
     corrupted = []
     for x, original_ids, weights in batches:
@@ -109,8 +116,9 @@ def detect(run: RunDirectory, texts: Mapping[str, Sequence[Corrupted]]) -> dict[
         real = [batch.inputs["padding_mask"] > 0 for batch in batches]
         logits = np.concatenate([predict(batch.inputs)[mask] for batch, mask in zip(batches, real, strict=True)])
         labels = np.concatenate([batch.labels[mask] for batch, mask in zip(batches, real, strict=True)])
-        metrics = detection_metrics(labels, 1.0 / (1.0 + np.exp(-logits.astype(np.float64))))
-        found[generator] = {name: round(metrics[name], 4) for name in FIGURES}
+        probabilities = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+        figures = {**detection_metrics(labels, probabilities), "detection_loss": float(log_loss(labels, probabilities))}
+        found[generator] = {name: round(figures[name], 4) for name in FIGURES}
     return found
 
 
@@ -120,7 +128,7 @@ def compare(rows: Rows, corpus: str, generators: Sequence[str], work_dir: pathli
     texts = {}
     for variant, name in cells.items():
         run = open_cell(work_dir, name, rows[name])
-        texts[variant] = corrupt_held_out(run, work_dir / "data" / corpus, rows[name]["held_out_examples"])
+        texts[variant] = corrupt_held_out(run, work_dir / "data" / corpus, rows[name])
     ours = {name: row for name, row in rows.items() if row["corpus"] == corpus}
     return {
         "generators": cells,
