@@ -33,6 +33,8 @@ def draw(rows: list[dict], base: dict[str, int], title: str, path: str | os.Path
         for line, (name, (label, unit)) in zip(panels, FIGURES.items(), strict=True):
             for panel, axis in zip(line, axes, strict=True):
                 _draw_panel(panel, rows, axis, base[axis], name, unit)
+            # Only now: a limit that is set ends the fitting of the shared axis to the panels after it.
+            line[0].set_ylim(bottom=0)
             line[0].set_ylabel(label)
         for panel, axis in zip(panels[-1], axes, strict=True):
             panel.set_xlabel(AXES[axis])
@@ -61,5 +63,4 @@ def _draw_panel(panel, rows, axis, own_size, name, unit):
         )
         panel.set_xscale("log", base=2)
         panel.set_xticks(sizes, [str(size) for size in sizes])
-    panel.set_ylim(bottom=0)
     panel.grid(alpha=0.3)
