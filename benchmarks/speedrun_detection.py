@@ -16,6 +16,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import expit
 from sklearn.metrics import log_loss
 from speedrun_plan import HELD_OUT_PACKINGS
 
@@ -116,7 +117,7 @@ def detect(run: RunDirectory, texts: Mapping[str, Sequence[Corrupted]]) -> dict[
         real = [batch.inputs["padding_mask"] > 0 for batch in batches]
         logits = np.concatenate([predict(batch.inputs)[mask] for batch, mask in zip(batches, real, strict=True)])
         labels = np.concatenate([batch.labels[mask] for batch, mask in zip(batches, real, strict=True)])
-        probabilities = 1.0 / (1.0 + np.exp(-logits.astype(np.float64)))
+        probabilities = expit(logits.astype(np.float64))
         figures = {**detection_metrics(labels, probabilities), "detection_loss": float(log_loss(labels, probabilities))}
         found[generator] = {name: round(figures[name], 4) for name in FIGURES}
     return found

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
+from scipy.special import expit
 
 from electra_keras.artifacts import Arrays, RunDirectory
 from electra_keras.backend import choose_backend
@@ -136,8 +137,7 @@ class Detector:
         # Two threads must not compile a shape at the same time.
         with self._one_at_a_time:
             logits = self._logits(inputs)[: len(rows)]
-        # The sigmoid, in the form that overflows on neither side.
-        return np.exp(-np.logaddexp(np.float32(0), -logits))
+        return expit(logits)
 
 
 def is_pretrained_elsewhere(name: str | os.PathLike) -> bool:

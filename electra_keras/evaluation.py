@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 import keras
 import numpy as np
+from scipy.special import expit
 
 from electra_keras.artifacts import RunDirectory
 from electra_keras.config import Config
@@ -102,6 +103,6 @@ def _measure(measurer: Measurer, data: PreparedData, config: Config, num_example
     figures: dict[str, float | None] = {name: sums[name] / counts[count] for name, count in measurer.objective.quantities.items()}
     figures |= dict.fromkeys(("detection_auc", "detection_loss", "precision", "recall"), None) if not logits else {}
     if logits:
-        probabilities = 1.0 / (1.0 + np.exp(-np.concatenate(logits).astype(np.float64)))
+        probabilities = expit(np.concatenate(logits).astype(np.float64))
         figures |= detection_metrics(np.concatenate(labels), probabilities)
     return {**figures, "num_examples": num_examples, "num_tokens": num_tokens}

@@ -208,7 +208,7 @@ def test_two_trainings_from_the_plan_to_the_plot(tmp_path):
         # which words of one logit, all that so short a training tells apart, are ties.
         assert found[variant]["detection_loss"] == pytest.approx(validated["val_detection_loss"], abs=1e-4)
         assert found["modern"] != found["paper"]
-        assert all(0 < figures[name] < 1 for figures in found.values() for name in ("detection_auc", "average_precision"))
+        assert all(0 < figures[figure] < 1 for figures in found.values() for figure in ("detection_auc", "average_precision"))
     others = {"num_steps": 1}, {"held_out_sha256": "0"}
     for other, reason in zip(others, ("not the training that the results tell of (1 steps)", "gives other held-out examples"), strict=True):
         out.write_text(json.dumps({"cells": {"en_wiki/paper/0.03m/seed0": {**paper, **other}}}), encoding="utf-8")
