@@ -6,11 +6,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 TITLES = {"generator_loss": "held-out masked-token loss (nats)", "detection_auc": "detection AUC"}
-COLOURS = {"paper": "#b4451f", "modern": "#1f5fb4"}
+COLOURS = {"paper": "#b4451f", "paper_fast_rate": "#d69a3a", "modern": "#1f5fb4"}
 
 
 def plot(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, labels: Mapping[str, str]) -> None:
-    """Draws every seed of both recipes at their longest budget, and the level at which the paper's recipe ends.
+    """Draws every seed of the recipes that have a colour, at their longest budget, and the level at which the paper's recipe ends.
 
     Args:
         rows: the results' cells, at least one of a recipe.
@@ -39,7 +39,7 @@ def plot(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, labels: Map
 
 
 def longest_of_each(rows: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Returns the rows of the two recipes that have their corpus' and variant's longest budget."""
+    """Returns the rows of recipes with a colour that have their corpus' and variant's longest budget."""
     longest: dict[tuple[str, str], float] = {}
     for row in rows:
         key = row["corpus"], row["variant"]

@@ -131,7 +131,7 @@ def test_the_table_says_what_was_not_reached(summary):
     assert lines[7] == "| builtin | no_pmi | 30 | 3.7500 | +0.2500 | 0.5000 | -0.0500 | 1.00 |"
 
 
-def test_the_plot_takes_the_longest_training_of_both_recipes(monkeypatch, tmp_path):
+def test_the_plot_takes_the_longest_training_of_every_recipe_and_no_ablation(monkeypatch, tmp_path):
     monkeypatch.syspath_prepend(BENCHMARKS)
     import speedrun_plot
 
@@ -141,10 +141,11 @@ def test_the_plot_takes_the_longest_training_of_both_recipes(monkeypatch, tmp_pa
         row("modern", 10.0, 0, [point(10, 3.9, 0.6)]),
         row("no_pmi", 40.0, 0, [point(30, 3.75, 0.5)]),
         row("modern", 10.0, 0, [point(10, 3.9, 0.6)], corpus="en_wiki"),
+        row("paper_fast_rate", 30.0, 0, [point(30, 3.8, 0.5)]),
     ]
     chosen = speedrun_plot.longest_of_each(rows)
-    assert chosen == [rows[0], rows[1], rows[4]]
-    labels = {"paper": "the paper's recipe", "modern": "the modern recipe"}
+    assert chosen == [rows[0], rows[1], rows[4], rows[5]]
+    labels = {"paper": "the paper's recipe", "paper_fast_rate": "at 4 times its rate", "modern": "the modern recipe"}
     speedrun_plot.plot(rows, tmp_path / "a.svg", labels)
     speedrun_plot.plot(rows, tmp_path / "b.svg", labels)
     assert (tmp_path / "a.svg").read_bytes() == (tmp_path / "b.svg").read_bytes()
