@@ -1,4 +1,4 @@
-"""Measures time to quality: the paper's recipe against the modern one, and the modern one less one ingredient each.
+"""Measures time to quality: the paper's recipe against the modern one, and the modern one less or plus one ingredient.
 
     python benchmarks/speedrun.py --out benchmarks/results/speedrun.json [--wiki_files 'wiki/*.txt.xz' ...]
         [--budget_minutes 30] [--seeds 0 1 2] [--cells 'builtin/*/30m/*' ...] [--list] [--again]
@@ -29,6 +29,7 @@ from machine import describe
 from speedrun_plan import (
     ABLATIONS,
     BASELINES,
+    CANDIDATES,
     PACKINGS,
     VARIANTS,
     Cell,
@@ -41,7 +42,7 @@ from speedrun_plan import (
     with_length,
 )
 from speedrun_plot import longest_of_each, plot
-from speedrun_summary import ablations, curve, table, times_to_quality, typical_speed, typical_step_seconds
+from speedrun_summary import changes, curve, table, times_to_quality, typical_speed, typical_step_seconds
 
 from electra_keras.backend import choose_backend
 from electra_keras.config import Config
@@ -209,11 +210,11 @@ def write_results(path: pathlib.Path, cells: Mapping[str, dict[str, Any]]) -> st
     """Writes rows and summary, draws the curves, and returns the summary as a table."""
     rows = list(cells.values())
     times = [line for reference in ("paper", *BASELINES) for line in times_to_quality(rows, reference)]
-    lesser = ablations(rows, without=[*ABLATIONS])
-    write_json(path, {"summary": {"times_to_quality": times, "ablations": lesser}, "cells": cells})
+    lesser, candidates = changes(rows, [*ABLATIONS]), changes(rows, [*CANDIDATES])
+    write_json(path, {"summary": {"times_to_quality": times, "ablations": lesser, "candidates": candidates}, "cells": cells})
     if longest_of_each(rows):
         plot(rows, path.with_suffix(".svg"), {name: variant.what for name, variant in VARIANTS.items()})
-    return table(times, lesser)
+    return table(times, [*lesser, *candidates])
 
 
 def show(cells: Sequence[Cell], found: Mapping[str, Any]) -> str:

@@ -1,7 +1,7 @@
 """Compares the discriminators that benchmarks/speedrun.py has trained on the same replaced tokens.
 
     python benchmarks/speedrun_detection.py --results benchmarks/results/speedrun.json --out benchmarks/results/speedrun_detection.json
-        [--work_dir runs/speedrun] [--generators paper modern]
+        [--work_dir runs/speedrun] [--generators paper modern] [--cells 'builtin/*/3m/*' ...]
 
 The speed run measures every discriminator against its own generator, and the weaker that is, the easier its replacements are to find. Here
 one generator of each recipe, that of the longest training with the lowest seed, fills the masks of the held-out examples once, and all
@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 from sklearn.metrics import log_loss
-from speedrun_plan import HELD_OUT_PACKINGS
+from speedrun_plan import HELD_OUT_PACKINGS, matching
 
 from electra_keras.artifacts import RunDirectory
 from electra_keras.backend import choose_backend
@@ -155,9 +155,11 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="JSON file to write")
     parser.add_argument("--work_dir", default="runs/speedrun", help="speedrun.py's prepared data and trainings")
     parser.add_argument("--generators", nargs="+", default=["paper", "modern"], help="variants whose generators make the replacements")
+    parser.add_argument("--cells", nargs="+", default=[], help="shell patterns of names: the trainings to compare; all by default")
     arguments = parser.parse_args()
     choose_backend(None, None)
-    rows = json.loads(pathlib.Path(arguments.results).read_text(encoding="utf-8"))["cells"]
+    measured = json.loads(pathlib.Path(arguments.results).read_text(encoding="utf-8"))["cells"]
+    rows = {name: measured[name] for name in matching([*measured], arguments.cells)}
     corpora = dict.fromkeys(row["corpus"] for row in rows.values())
     result = {corpus: compare(rows, corpus, arguments.generators, pathlib.Path(arguments.work_dir)) for corpus in corpora}
     write_json(arguments.out, result)

@@ -1,4 +1,4 @@
-"""What the speed run compares: two recipes, and the modern one less one ingredient each; and how a cell is configured.
+"""What the speed run compares: two recipes, the modern one less one ingredient or with one more; and how a cell is configured.
 
 The paper's recipe shares with the modern one what is no recipe: corpus, vocabulary, model shape, sequence length, batch, precision,
 held-out masks. All else is the paper's. Its warm-up keeps the paper's share of a run, 10,000 of 1,000,000 steps: taken as a number of
@@ -82,7 +82,14 @@ ABLATIONS = {
     "long_warmup": Variant("the paper's warm-up", scaled_warmup=True),
     "segments": Variant("the paper's packing", overrides={"packing.style": "segments"}),
 }
-VARIANTS = {**RECIPE_VARIANTS, **BASELINES, **ABLATIONS}
+# What `modern` might gain from.
+CANDIDATES = {
+    "more_masks": Variant("30% masks", overrides={"masking.train.mask_prob": 0.3}),
+    "stable_rate": Variant("a stable rate, decayed over the last 30%", overrides={"optimizer.schedule": "warmup_stable_decay"}),
+    "slow_generator": Variant("the generator at half the rate", overrides={"optimizer.generator_rate_multiplier": 0.5}),
+    "wide_generator": Variant("a generator of half the width", overrides={"model.generator_width_fraction": 0.5}),
+}
+VARIANTS = {**RECIPE_VARIANTS, **BASELINES, **ABLATIONS, **CANDIDATES}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -111,28 +118,36 @@ def plan(corpora: Sequence[str], seeds: Sequence[int], minutes: float) -> list[C
     """Returns all cells, those first that answer the question on one seed.
 
     Both recipes at the full budget; the modern one also at a third of it, with its rate decayed by then: the goal in one number. The
-    paper's recipe at a higher rate, and the modern one less one ingredient, once each, with the first seed.
+    paper's recipe at a higher rate, and the modern one less one ingredient, once each, with the first seed. Candidates at a tenth of the
+    budget, which for half an hour is about what the demo trains.
     """
-    short = minutes / 3
+    short, tenth = minutes / 3, minutes / 10
     cells = []
     for corpus in corpora:
         for seed in seeds:
             cells += [Cell(corpus, "paper", minutes, seed), Cell(corpus, "modern", minutes, seed), Cell(corpus, "modern", short, seed)]
         cells += [Cell(corpus, variant, minutes, seeds[0]) for variant in BASELINES]
         cells += [Cell(corpus, variant, short, seeds[0]) for variant in ABLATIONS]
+        cells += [Cell(corpus, variant, tenth, seeds[0]) for variant in ("modern", *CANDIDATES)]
     return cells
 
 
 def select(cells: Sequence[Cell], patterns: Sequence[str]) -> list[Cell]:
-    """Returns the cells whose names fit one of the shell patterns; all where there is none.
+    """Returns the cells whose names fit one of the shell patterns, see `matching`."""
+    names = set(matching([cell.name for cell in cells], patterns))
+    return [cell for cell in cells if cell.name in names]
+
+
+def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
+    """Returns the names of cells that fit one of the shell patterns; all where there is none.
 
     Raises:
         ValueError: a pattern fits no cell.
     """
     for pattern in patterns:
-        if not any(fnmatch.fnmatchcase(cell.name, pattern) for cell in cells):
-            raise ValueError(f"{pattern!r} fits no cell; --list shows them all, such as {cells[0].name}.")
-    return [cell for cell in cells if not patterns or any(fnmatch.fnmatchcase(cell.name, pattern) for pattern in patterns)]
+        if not fnmatch.filter(names, pattern):
+            raise ValueError(f"{pattern!r} fits no cell; --list shows them all, such as {names[0]}.")
+    return [name for name in names if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
 def variant_config(variant: Variant, path: str | os.PathLike, given: Mapping[str, Any]) -> Config:

@@ -113,29 +113,29 @@ def _compare_seeds(curves: Mapping[int, Sequence[Point]], ends: Mapping[int, Poi
     }
 
 
-def ablations(rows: Sequence[Mapping[str, Any]], whole: str = "modern", without: Sequence[str] = ()) -> list[dict[str, Any]]:
-    """Compares the ends of trainings with those of the whole recipe, at the same budget, on the seeds that both have.
+def changes(rows: Sequence[Mapping[str, Any]], variants: Sequence[str], recipe: str = "modern") -> list[dict[str, Any]]:
+    """Compares the ends of trainings with those of a recipe, at the same budget, on the seeds that both have.
 
     Args:
         rows: the results' cells.
-        whole: the recipe that they are compared with.
-        without: the variants that lack something.
+        variants: those that lack something of the recipe, or have something more.
+        recipe: what they are compared with.
     """
     ends = {(row["corpus"], row["variant"], row["minutes"], row["seed"]): row for row in rows}
     groups: dict[tuple, list[int]] = {}
     for corpus, variant, minutes, seed in ends:
-        if variant in without and (corpus, whole, minutes, seed) in ends:
+        if variant in variants and (corpus, recipe, minutes, seed) in ends:
             groups.setdefault((corpus, variant, minutes), []).append(seed)
     results = []
     for (corpus, variant, minutes), seeds in groups.items():
-        pairs = [(ends[corpus, variant, minutes, seed], ends[corpus, whole, minutes, seed]) for seed in seeds]
+        pairs = [(ends[corpus, variant, minutes, seed], ends[corpus, recipe, minutes, seed]) for seed in seeds]
         row = {"corpus": corpus, "variant": variant, "minutes": minutes, "seeds": sorted(seeds)}
         for metric in METRICS:
-            row[metric] = round(statistics.median(less["curve"][-1][metric] for less, _ in pairs), 4)
+            row[metric] = round(statistics.median(changed["curve"][-1][metric] for changed, _ in pairs), 4)
             row[f"{metric}_change"] = round(
-                statistics.median(less["curve"][-1][metric] - full["curve"][-1][metric] for less, full in pairs), 4
+                statistics.median(changed["curve"][-1][metric] - whole["curve"][-1][metric] for changed, whole in pairs), 4
             )
-        row["steps_ratio"] = round(statistics.median(less["num_steps"] / full["num_steps"] for less, full in pairs), 3)
+        row["steps_ratio"] = round(statistics.median(changed["num_steps"] / whole["num_steps"] for changed, whole in pairs), 3)
         results.append(row)
     return results
 
@@ -144,7 +144,7 @@ def _distinct(rows: Sequence[Mapping[str, Any]], field: str) -> list[Any]:
     return list(dict.fromkeys(row[field] for row in rows))
 
 
-def table(times: Sequence[Mapping[str, Any]], lesser: Sequence[Mapping[str, Any]]) -> str:
+def table(times: Sequence[Mapping[str, Any]], changed: Sequence[Mapping[str, Any]]) -> str:
     """Formats both comparisons as Markdown."""
     lines = [
         "| corpus | metric | reference | at minute | its value | modern, budget | reached at minute | ratio | at its end |",
@@ -156,8 +156,8 @@ def table(times: Sequence[Mapping[str, Any]], lesser: Sequence[Mapping[str, Any]
             f"| {row['corpus']} | {row['metric']} | {row['reference']} | {row['reference_minutes']:g} | {row['threshold']:.4f} "
             f"| {row['contender_minutes']:g} | {reached[0]} | {reached[1]} | {row['contender_end']:.4f} |"
         )
-    lines += ["", "| corpus | less | minutes | held-out loss | change | AUC | change | steps |", "|---|---|---|---|---|---|---|---|"]
-    for row in lesser:
+    lines += ["", "| corpus | changed | minutes | held-out loss | change | AUC | change | steps |", "|---|---|---|---|---|---|---|---|"]
+    for row in changed:
         figures = " | ".join(f"{row[metric]:.4f} | {row[f'{metric}_change']:+.4f}" for metric in METRICS)
         lines.append(f"| {row['corpus']} | {row['variant']} | {row['minutes']:g} | {figures} | {row['steps_ratio']:.2f} |")
     return "\n".join(lines)

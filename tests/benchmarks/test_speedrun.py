@@ -34,7 +34,7 @@ def planning(speedrun):
     return speedrun_plan
 
 
-def test_the_plan_holds_both_recipes_a_third_of_the_budget_and_an_ablation_each(planning):
+def test_the_plan_holds_both_recipes_a_third_of_the_budget_an_ablation_each_and_candidates(planning):
     names = [cell.name for cell in planning.plan(["builtin"], [4, 5], 30.0)]
     assert names[:6] == [
         "builtin/paper/30m/seed4",
@@ -45,8 +45,10 @@ def test_the_plan_holds_both_recipes_a_third_of_the_budget_and_an_ablation_each(
         "builtin/modern/10m/seed5",
     ]
     others = [*(f"builtin/{name}/30m/seed4" for name in planning.BASELINES), *(f"builtin/{name}/10m/seed4" for name in planning.ABLATIONS)]
+    others += [f"builtin/{name}/3m/seed4" for name in ("modern", *planning.CANDIDATES)]
     assert names[6:] == others
-    assert len({cell.name for cell in planning.plan(["builtin", "en_wiki"], [0, 1, 2], 1.0)}) == 2 * (9 + 1 + len(planning.ABLATIONS))
+    names = {cell.name for cell in planning.plan(["builtin", "en_wiki"], [0, 1, 2], 1.0)}
+    assert len(names) == 2 * (9 + 1 + len(planning.ABLATIONS) + 1 + len(planning.CANDIDATES))
 
 
 def test_cells_are_selected_by_pattern(planning):
@@ -95,6 +97,16 @@ def test_an_ablation_changes_its_ingredient_alone(planning):
         assert bool(changed) != variant.scaled_warmup
         # What an ingredient is taken back to is the paper's; the rate goes with the optimizer.
         assert all(found[field] == paper[field] for field in changed - {"optimizer.learning_rate"})
+
+
+def test_a_candidate_adds_to_the_modern_recipe_what_it_says(planning):
+    modern = flat_values(load_config(TINY))
+    for name in planning.CANDIDATES:
+        variant = planning.VARIANTS[name]
+        found = flat_values(planning.variant_config(variant, TINY, {}))
+        assert {field for field in found if found[field] != modern[field]} == set(variant.overrides)
+        # Held-out examples have the same masks for all.
+        assert not any(field.startswith("masking.validation") for field in variant.overrides)
 
 
 def test_a_length_sets_steps_reports_and_the_papers_warmup(planning):

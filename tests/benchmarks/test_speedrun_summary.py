@@ -104,7 +104,7 @@ def test_an_ablation_is_compared_at_its_budget_on_its_seeds(summary):
         row("no_pmi", 10.0, 0, [point(10, 4.25, 0.65)], num_steps=190),
         row("no_muon", 30.0, 1, [point(30, 4.0, 0.8)]),
     ]
-    assert summary.ablations(rows, without=["no_pmi", "no_muon"]) == [
+    assert summary.changes(rows, ["no_pmi", "no_muon"]) == [
         {
             "corpus": "builtin",
             "variant": "no_pmi",
@@ -125,7 +125,7 @@ def test_the_table_says_what_was_not_reached(summary):
         row("modern", 30.0, 0, [point(5, 4.0, 0.5), point(30, 3.5, 0.55)]),
         row("no_pmi", 30.0, 0, [point(30, 3.75, 0.5)]),
     ]
-    lines = summary.table(summary.times_to_quality(rows), summary.ablations(rows, without=["no_pmi"])).splitlines()
+    lines = summary.table(summary.times_to_quality(rows), summary.changes(rows, ["no_pmi"])).splitlines()
     assert lines[2] == "| builtin | generator_loss | paper | 30 | 4.0000 | 30 | 5.00 | 6.00 | 3.5000 |"
     assert lines[3] == "| builtin | detection_auc | paper | 30 | 0.6000 | 30 | not reached | - | 0.5500 |"
     assert lines[7] == "| builtin | no_pmi | 30 | 3.7500 | +0.2500 | 0.5000 | -0.0500 | 1.00 |"
