@@ -32,7 +32,7 @@ def plot(rows: Sequence[Mapping[str, Any]], path: str | os.PathLike, labels: Map
             _draw(ax, [row for row in rows if row["corpus"] == corpus], metric, labels)
             ax.set(title=f"{corpus}: {title}", xlabel="minutes of training")
             ax.grid(alpha=0.25)
-            ax.legend(frameon=False)
+            ax.legend(frameon=False, fontsize="small")
     metadata = {"Date": None} if os.fspath(path).endswith(".svg") else None
     figure.savefig(path, metadata=metadata, dpi=150)
     plt.close(figure)
