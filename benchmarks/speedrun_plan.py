@@ -145,8 +145,8 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
         ValueError: a pattern fits no cell.
     """
     for pattern in patterns:
-        if not fnmatch.filter(names, pattern):
-            raise ValueError(f"{pattern!r} fits no cell; --list shows them all, such as {names[0]}.")
+        if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
+            raise ValueError(f"{pattern!r} fits no cell, such as {names[0]}; speedrun.py --list shows them all.")
     return [name for name in names if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 

@@ -61,6 +61,10 @@ def test_cells_are_selected_by_pattern(planning):
     ]
     with pytest.raises(ValueError, match=r"'builtin/papr/\*' fits no cell"):
         planning.select(cells, ["builtin/papr/*"])
+    names = ["builtin/modern/10m/seed0", "builtin/modern/3m/seed0"]
+    assert planning.matching(names, ["builtin/*/3m/*"]) == names[1:] and planning.matching(names, []) == names
+    with pytest.raises(ValueError, match=r"'\*/30m/\*' fits no cell, such as builtin/modern/10m/seed0; speedrun.py --list"):
+        planning.matching(names, ["*/30m/*"])
 
 
 def test_the_papers_cell_takes_the_shape_from_the_file_and_nothing_of_its_recipe(planning, tmp_path):
