@@ -117,16 +117,17 @@ class Measurement:
         step_seconds = calibration["step_seconds"]
         num_steps = steps_within(cell.minutes, calibration["initialization_seconds"], step_seconds)
         every = steps_between_validations(num_steps, step_seconds, self.arguments.validate_every_seconds)
-        final = with_length(config, VARIANTS[cell.variant], num_steps, every, cell.seed)
+        variant = VARIANTS[cell.variant]
+        final = with_length(config, variant, num_steps, every, cell.seed)
         found = self._train(cell, final, folder / "run")
         points = curve(found["lines"], calibration["initialization_seconds"])
         return {
             "corpus": cell.corpus,
             "variant": cell.variant,
-            "what": VARIANTS[cell.variant].what,
+            "what": variant.what,
             "minutes": cell.minutes,
             "seed": cell.seed,
-            "settings": settings(config),
+            "settings": settings(config, variant),
             "training_data": data,
             "calibration": {name: round(seconds, 5) for name, seconds in calibration.items()},
             "num_steps": num_steps,
@@ -143,14 +144,15 @@ class Measurement:
 
         A training that was stopped under other settings or on other data is begun anew.
         """
-        note, wanted = folder / "calibration.json", {"settings": settings(config), "training_data": data}
+        variant = VARIANTS[cell.variant]
+        note, wanted = folder / "calibration.json", {"settings": settings(config, variant), "training_data": data}
         if note.is_file() and not self.arguments.again:
             earlier = json.loads(note.read_text(encoding="utf-8"))
             if {name: earlier.get(name) for name in wanted} == wanted:
                 return earlier["seconds"]
         shutil.rmtree(folder, ignore_errors=True)
         steps = self.arguments.calibration_steps
-        found = self._train(cell, with_length(config, VARIANTS[cell.variant], steps, max(1, steps // 6), cell.seed), folder / "calibration")
+        found = self._train(cell, with_length(config, variant, steps, max(1, steps // 6), cell.seed), folder / "calibration")
         shutil.rmtree(folder / "calibration")
         seconds = {"initialization_seconds": found["initialization_seconds"], "step_seconds": typical_step_seconds(found["lines"])}
         write_json(note, {**wanted, "seconds": seconds})
@@ -163,6 +165,7 @@ class Measurement:
             "config": os.fspath(paths["config.yaml"]),
             "run_dir": os.fspath(run_dir),
             "data": self.corpora[cell.corpus].prepared,
+            **VARIANTS[cell.variant].beyond_configuration(),
             "held_out_examples": self.arguments.held_out_examples,
             "result": os.fspath(paths["result.json"]),
         }
@@ -257,7 +260,7 @@ def main() -> None:
     measurement = Measurement(arguments)
     for cell in cells:
         if cell.name in found and not arguments.again:
-            changed = found[cell.name]["settings"] != settings(measurement.config(cell))
+            changed = found[cell.name]["settings"] != settings(measurement.config(cell), VARIANTS[cell.variant])
             print(f"{cell.name}: there already{', but measured with other settings; see --again' if changed else ''}", flush=True)
             continue
         print(f"{cell.name}: {VARIANTS[cell.variant].what}", flush=True)

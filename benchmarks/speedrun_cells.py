@@ -4,6 +4,7 @@ The product's own training (electra_keras.training.run) does the work. What is a
 and every line of training metrics says how many seconds its steps took. The Keras backend is KERAS_BACKEND's.
 """
 
+import dataclasses
 import hashlib
 import json
 import pathlib
@@ -12,7 +13,8 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
-from speedrun_plan import HELD_OUT_PACKINGS
+from speedrun_ingredients import OtherDraws, average_weights, sampler, zero_outputs
+from speedrun_plan import HELD_OUT_PACKINGS, OPENING_SHARE
 
 from electra_keras.artifacts import Checkpoint, RunDirectory
 from electra_keras.config import Config
@@ -22,9 +24,11 @@ from electra_keras.data.examples import ExampleSource, evenly_spread
 from electra_keras.data.masking import Batch
 from electra_keras.data.prepared import PreparedData
 from electra_keras.files import write_json
+from electra_keras.objectives.protocol import Sampler
+from electra_keras.training.interrupts import Interrupts
 from electra_keras.training.measures import as_floats
 from electra_keras.training.pretrainer import ElectraPretrainer
-from electra_keras.training.run import build_pretrainer, check_startable, enter_run, train_to_the_end, with_running_backend
+from electra_keras.training.run import Start, build_pretrainer, check_startable, enter_run, train, train_to_the_end, with_running_backend
 from electra_keras.training.state import weight_arrays
 
 
@@ -68,12 +72,18 @@ class TimedRun(RunDirectory):
     """A run directory whose lines of training metrics also say how long their steps took.
 
     A line is written once the device has finished its steps, a validation's line and a checkpoint when they are over: what lies
-    between are the steps alone. Added are `seconds`, `tokens` and whether compilation is among the seconds.
+    between are the steps alone. Added are `seconds`, `tokens` and whether compilation is among the seconds; lines of an opening, whose
+    steps differ from the rest's, say `opening`.
     """
 
     def __init__(self, path, model):
         super().__init__(path)
         self._model = model
+        self.begin_part(is_opening=False)
+
+    def begin_part(self, is_opening: bool) -> None:
+        """Begins to count where a call of `fit`, which compiles, is about to."""
+        self._marks = {"opening": True} if is_opening else {}
         self._compiles = True
         self._since = time.perf_counter()
 
@@ -82,7 +92,7 @@ class TimedRun(RunDirectory):
         if not any(name.startswith("val_") for name in line):
             seconds = time.perf_counter() - self._since
             # The callback resets the count of tokens only after the line has been written.
-            line = {**line, "seconds": seconds, "tokens": self._model.num_tokens(), "has_compilation": self._compiles}
+            line = {**line, "seconds": seconds, "tokens": self._model.num_tokens(), "has_compilation": self._compiles, **self._marks}
             self._compiles = False
         super().append_metrics(line)
         self._since = time.perf_counter()
@@ -107,7 +117,8 @@ def train_cell(job: Mapping) -> dict:
     """Trains, or goes on with a training that was stopped, and measures the result.
 
     Args:
-        job: config (path of a YAML file), run_dir, data (packing -> folder of prepared data), held_out_examples.
+        job: config (path of a YAML file), run_dir, data (packing -> folder of prepared data), held_out_examples, and what
+            speedrun_plan.Variant.beyond_configuration says.
 
     Returns:
         The lines of metrics.jsonl, the seconds of initialisation, the figures at the end on either packing, and a hash of
@@ -119,11 +130,15 @@ def train_cell(job: Mapping) -> dict:
     config = with_running_backend(load_config(job["config"]))
     prepared = {packing: PreparedData.open(folder, verify=False) for packing, folder in job["data"].items()}
     splits = {packing: prepared[packing].split("validation") for packing in HELD_OUT_PACKINGS}
-    data = DataWithHeldOut(prepared[config.packing.style], ChosenExamples([*splits.values()], job["held_out_examples"]))
+    held_out = ChosenExamples([*splits.values()], job["held_out_examples"])
+    data = DataWithHeldOut(prepared[config.packing.style], held_out)
+    opening_packing = job.get("opening", {}).get("packing", config.packing.style)
     model = build_pretrainer(config, data.tokenizer.vocab_size)
+    if job.get("averaged"):
+        average_weights(model, config)
     run = TimedRun(job["run_dir"], model)
     with run.locked():
-        initialization_seconds = train_run(run, config, model, data)
+        initialization_seconds = train_run(run, config, model, data, job, DataWithHeldOut(prepared[opening_packing], held_out))
 
     def batches_of(source: ExampleSource):
         return held_out_batches(source, data.tokenizer, config, job["held_out_examples"])
@@ -143,7 +158,9 @@ def train_cell(job: Mapping) -> dict:
     }
 
 
-def train_run(run: TimedRun, config: Config, model: ElectraPretrainer, data: PreparedData) -> float:
+def train_run(
+    run: TimedRun, config: Config, model: ElectraPretrainer, data: PreparedData, job: Mapping, opening_data: PreparedData
+) -> float:
     """Trains what is left of a run, and returns the seconds that its starting values, or reading its checkpoint, took.
 
     Raises:
@@ -152,9 +169,54 @@ def train_run(run: TimedRun, config: Config, model: ElectraPretrainer, data: Pre
     check_startable(run, config, resume=True)
     started = time.perf_counter()
     start = enter_run(run, config, model, data, print)
+    if start.state is None and job.get("zero_outputs"):
+        zero_outputs(model.models)
+    opening = job.get("opening", {})
+    draw = sampler(opening["draws"], opening_data) if "draws" in opening else None
     initialization_seconds = time.perf_counter() - started
+    steps = round(OPENING_SHARE * config.training.num_steps)
+    if opening and start.step < steps:
+        training = dataclasses.replace(config.training, num_steps=steps, batch_size=opening.get("batch_size", config.training.batch_size))
+        start = train_opening(run, dataclasses.replace(config, training=training), model, opening_data, start, draw)
+    run.begin_part(is_opening=False)
     train_to_the_end(run, config, model, data, start)
+    if job.get("averaged"):
+        # `fit` has done so, unless there was nothing left to train.
+        model.optimizer.finalize_variable_values(model.trainable_variables)
+        run.finish(weight_arrays(model))
+        batches, num_batches = held_out_batches(data.split("validation"), data.tokenizer, config, job["held_out_examples"])
+        model.evaluate(batches, steps=num_batches, verbose=0)
+        figures = as_floats(model.test_results())
+        run.append_metrics({"step": config.training.num_steps, **{f"val_{name}": value for name, value in figures.items()}})
     return initialization_seconds
+
+
+def train_opening(run: TimedRun, config: Config, model: ElectraPretrainer, data: PreparedData, start: Start, draw: Sampler | None) -> Start:
+    """Trains what is left of a run's first steps, which differ from the rest's, and returns where the rest begins.
+
+    Args:
+        run: has been entered.
+        config: of these steps; the model's rates are those of the whole run.
+        model: trained in place, and left with its own objective.
+        data: what these steps read.
+        start: where training begins.
+        draw: draws the replacements in the model's place, where it is not None.
+
+    Raises:
+        SystemExit: a signal stopped the training, which has been saved.
+    """
+    objective = model.objective
+    if draw is not None:
+        model.objective = OtherDraws(objective.config, draw)
+    run.begin_part(is_opening=True)
+    interrupts = Interrupts()
+    train(run, config, model, data, start, interrupts)
+    if interrupts.received is not None:
+        raise SystemExit(128 + interrupts.received)
+    model.objective = objective
+    # Keras would go on with the function that it has traced.
+    model.make_train_function(force=True)
+    return Start(config.training.num_steps, start.clock)
 
 
 def main() -> None:

@@ -15,6 +15,7 @@ from electra_keras.config import Config
 from electra_keras.config_loading import config_differences, config_fields, flat_values, load_config
 
 PAPER_WARMUP_FRACTION = 10_000 / 1_000_000
+OPENING_SHARE = 0.25
 SHARED = (
     "backend",
     "corpus.",
@@ -30,17 +31,33 @@ SHARED = (
     "training.batch_size",
     "training.precision",
 )
-# Name -> settings of prepared data: the two styles that recipes train on, and blocks of one segment.
+# Name -> settings of prepared data: the two styles that recipes train on, blocks of one segment, and short ones.
 PACKINGS = {
     "segments": {"packing.style": "segments"},
     "blocks": {"packing.style": "blocks"},
     "single_blocks": {"packing.style": "blocks", "packing.single_segment_prob": 1.0},
+    "short_blocks": {"packing.style": "blocks", "packing.sequence_length": 64},
 }
 # Every recipe is validated on both halves, whichever it was trained on.
 HELD_OUT_PACKINGS = ("segments", "single_blocks")
 # What a cell's length and place on disk decide, and nobody chose.
 NO_SETTING = ("backend", "corpus.files", "tokenizer.vocab_file", "training.num_steps", "training.seed")
 NO_SETTING += ("training.log_every_steps", "training.validate_every_steps", "training.checkpoint_every_steps")
+
+
+@dataclasses.dataclass(frozen=True)
+class Opening:
+    """What a training does otherwise in its first OPENING_SHARE of the steps.
+
+    Attributes:
+        packing: a key of PACKINGS; the rest's where it is None.
+        batch_size: examples an update; the rest's where it is None.
+        draws: the sampler of the replacements, see speedrun_ingredients.sampler; the generator's own where it is None.
+    """
+
+    packing: str | None = None
+    batch_size: int | None = None
+    draws: str | None = None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -52,12 +69,24 @@ class Variant:
         recipe: "paper", or "modern", which is the configuration file as it stands.
         overrides: dotted field -> value, on top of the recipe.
         scaled_warmup: whether the warm-up takes the paper's share of the steps.
+        opening: how it begins, where that differs.
+        zero_outputs: whether attention and feed-forward begin with output matrices of 0.
+        averaged: whether the weights at the end are a moving average.
     """
 
     what: str
     recipe: str = "modern"
     overrides: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     scaled_warmup: bool = False
+    opening: Opening | None = None
+    zero_outputs: bool = False
+    averaged: bool = False
+
+    def beyond_configuration(self) -> dict[str, Any]:
+        """Returns what no field of the configuration says, by name; what is not used is left out."""
+        opening = self.opening and {name: value for name, value in dataclasses.asdict(self.opening).items() if value is not None}
+        extras = {"opening": opening, "zero_outputs": self.zero_outputs, "averaged": self.averaged}
+        return {name: value for name, value in extras.items() if value}
 
 
 RECIPE_VARIANTS = {
@@ -88,6 +117,16 @@ CANDIDATES = {
     "stable_rate": Variant("a stable rate, decayed over the last 30%", overrides={"optimizer.schedule": "warmup_stable_decay"}),
     "slow_generator": Variant("the generator at half the rate", overrides={"optimizer.generator_rate_multiplier": 0.5}),
     "wide_generator": Variant("a generator of half the width", overrides={"model.generator_width_fraction": 0.5}),
+    "zero_outputs": Variant("output matrices of the layers from 0", zero_outputs=True),
+    "averaged": Variant(
+        "a constant rate, and the weights' moving average",
+        overrides={"optimizer.schedule": "warmup_stable_decay", "optimizer.decay_fraction": 1e-6},
+        averaged=True,
+    ),
+    "small_batches_first": Variant("half the batch in the first quarter", opening=Opening(batch_size=16)),
+    "short_texts_first": Variant("half the length in the first quarter", opening=Opening(packing="short_blocks")),
+    "hot_draws_first": Variant("replacements drawn at temperature 2 in the first quarter", opening=Opening(draws="hot")),
+    "followers_first": Variant("replacements by counts of neighbours in the first quarter", opening=Opening(draws="followers")),
 }
 VARIANTS = {**RECIPE_VARIANTS, **BASELINES, **ABLATIONS, **CANDIDATES}
 
@@ -182,10 +221,10 @@ def with_length(config: Config, variant: Variant, num_steps: int, every: int, se
     return dataclasses.replace(config, training=training, optimizer=optimizer)
 
 
-def settings(config: Config) -> list[str]:
-    """Returns, one line a field, where a configuration departs from the paper's defaults: what a result was measured with."""
-    lines = config_differences(Config(), config)
-    return [line for line in lines if line.split(":", 1)[0] not in NO_SETTING]
+def settings(config: Config, variant: Variant) -> list[str]:
+    """Returns, one line a field, where a training departs from the paper's defaults: what a result was measured with."""
+    lines = [line for line in config_differences(Config(), config) if line.split(":", 1)[0] not in NO_SETTING]
+    return lines + [f"{name}: {value}" for name, value in variant.beyond_configuration().items()]
 
 
 def steps_within(minutes: float, initialization_seconds: float, step_seconds: float) -> int:

@@ -3,23 +3,44 @@
 import math
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 Point = Mapping[str, float]
 # Metric -> whether less is better.
 METRICS = {"generator_loss": True, "detection_auc": False}
 
 
+class Report(NamedTuple):
+    """The steps of one line of training metrics, what they took, and whether they are of an opening of other steps than the rest."""
+
+    steps: int
+    seconds: float
+    has_compilation: bool
+    is_opening: bool
+
+
 def typical_step_seconds(lines: Sequence[Mapping[str, Any]]) -> float:
     """Returns the median over the reports of their seconds a step, those with compilation left out.
 
+    Where a training has an opening of other steps, both medians count by their shares of the steps.
+
     Raises:
-        ValueError: every report has compilation in it.
+        ValueError: every report of a part has compilation in it.
     """
-    seconds = [seconds / steps for steps, seconds, has_compilation in _reports(lines) if not has_compilation]
-    if not seconds:
-        raise ValueError("Every report of the training holds a compilation; it needs more steps.")
-    return statistics.median(seconds)
+    reports = _reports(lines)
+    typical = _typical_seconds(reports)
+    return sum(report.steps * typical[report.is_opening] for report in reports) / sum(report.steps for report in reports)
+
+
+def _typical_seconds(reports: Sequence[Report]) -> dict[bool, float]:
+    """Returns, for the opening (True) and the rest (False), as far as there are any, the median of the seconds a step."""
+    seconds: dict[bool, list[float]] = {report.is_opening: [] for report in reports}
+    for report in reports:
+        if not report.has_compilation:
+            seconds[report.is_opening].append(report.seconds / report.steps)
+    if not all(seconds.values()):
+        raise ValueError("Every report of the training, or of its opening, holds a compilation; it needs more steps.")
+    return {is_opening: statistics.median(found) for is_opening, found in seconds.items()}
 
 
 def typical_speed(lines: Sequence[Mapping[str, Any]]) -> float:
@@ -36,11 +57,12 @@ def curve(lines: Sequence[Mapping[str, Any]], initialization_seconds: float) -> 
         lines: of metrics.jsonl, with `seconds` and `has_compilation`; a report stands before the validation of the same step.
         initialization_seconds: what the starting values took.
     """
-    typical = typical_step_seconds(lines)
-    ends, elapsed = {}, initialization_seconds
-    trained = [line["step"] for line in lines if "seconds" in line]
-    for step, (steps, seconds, has_compilation) in zip(trained, _reports(lines), strict=True):
-        elapsed += steps * typical if has_compilation else seconds
+    reports = _reports(lines)
+    typical = _typical_seconds(reports)
+    ends, step, elapsed = {}, 0, initialization_seconds
+    for report in reports:
+        step += report.steps
+        elapsed += report.steps * typical[report.is_opening] if report.has_compilation else report.seconds
         ends[step] = elapsed / 60.0
     return [
         {"step": line["step"], "minutes": round(ends[line["step"]], 4), **{metric: line[f"val_{metric}"] for metric in METRICS}}
@@ -49,11 +71,13 @@ def curve(lines: Sequence[Mapping[str, Any]], initialization_seconds: float) -> 
     ]
 
 
-def _reports(lines: Sequence[Mapping[str, Any]]) -> list[tuple[int, float, bool]]:
-    """Returns steps, seconds and whether compilation is in them, for every line of training metrics."""
+def _reports(lines: Sequence[Mapping[str, Any]]) -> list[Report]:
     trained = [line for line in lines if "seconds" in line]
     before = [0, *(line["step"] for line in trained)]
-    return [(line["step"] - step, line["seconds"], line["has_compilation"]) for step, line in zip(before, trained, strict=False)]
+    return [
+        Report(line["step"] - step, line["seconds"], line["has_compilation"], line.get("opening", False))
+        for step, line in zip(before, trained, strict=False)
+    ]
 
 
 def reached_for_good(points: Sequence[Point], metric: str, threshold: float) -> float | None:

@@ -109,6 +109,7 @@ def test_a_candidate_adds_to_the_modern_recipe_what_it_says(planning):
         variant = planning.VARIANTS[name]
         found = flat_values(planning.variant_config(variant, TINY, {}))
         assert {field for field in found if found[field] != modern[field]} == set(variant.overrides)
+        assert variant.overrides or variant.beyond_configuration()
         # Held-out examples have the same masks for all.
         assert not any(field.startswith("masking.validation") for field in variant.overrides)
 
@@ -135,9 +136,11 @@ def test_settings_tell_recipes_apart_and_not_seeds_and_places(planning):
     variant = planning.VARIANTS["modern"]
     config = planning.variant_config(variant, TINY, {"tokenizer.vocab_file": "somewhere/vocab.txt", "corpus.files": ["a.txt"]})
     other = planning.with_length(planning.variant_config(variant, TINY, {}), variant, 17, 4, 9)
-    assert planning.settings(config) == planning.settings(other)
-    assert "optimizer.name: adamw -> muon" in planning.settings(config)
-    assert planning.settings(Config()) == []
+    assert planning.settings(config, variant) == planning.settings(other, variant)
+    assert "optimizer.name: adamw -> muon" in planning.settings(config, variant)
+    assert planning.settings(Config(), variant) == []
+    short, zeros = (planning.settings(Config(), planning.VARIANTS[name]) for name in ("short_texts_first", "zero_outputs"))
+    assert (short, zeros) == (["opening: {'packing': 'short_blocks'}"], ["zero_outputs: True"])
 
 
 def test_merging_replaces_a_row_and_refuses_other_examples(speedrun):

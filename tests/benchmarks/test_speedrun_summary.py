@@ -57,6 +57,19 @@ def test_a_report_with_compilation_counts_at_the_typical_speed(summary):
         summary.curve(lines[:2], 0.0)
 
 
+def test_an_opening_has_a_typical_speed_of_its_own(summary):
+    opening = [{**trained(4, 50.0, has_compilation=True), "opening": True}, {**trained(6, 2.0), "opening": True}]
+    lines = [*opening, trained(10, 70.0, has_compilation=True), validated(10, 6.0, 0.5), trained(20, 30.0), validated(20, 5.0, 0.6)]
+    # Six steps of 1 second and fourteen of 3.
+    assert summary.typical_step_seconds(lines) == (6 + 42) / 20
+    assert [point["minutes"] for point in summary.curve(lines, 0.0)] == [
+        pytest.approx((6 + 12) / 60, abs=1e-4),
+        pytest.approx(48 / 60, abs=1e-4),
+    ]
+    with pytest.raises(ValueError, match="or of its opening"):
+        summary.typical_step_seconds(lines[:3])
+
+
 def test_the_validation_counts_from_which_on_all_are_as_good(summary):
     points = [point(1, 6.0, 0.5), point(2, 4.9, 0.61), point(3, 5.1, 0.6), point(4, 4.0, 0.7)]
     assert summary.reached_for_good(points, "generator_loss", 5.0) == 4
