@@ -57,7 +57,9 @@ class SelfAttention(keras.layers.Layer):
         head_dim = self.hidden_dim // self.num_heads
         shape = (-1, ops.shape(padding_mask)[1], self.num_heads, head_dim)
         # The gradient of a split is one concatenation; that of three slices is three padded copies and their sum.
-        query, key, value = (ops.reshape(part, shape) for part in ops.split(self.qkv(inputs), 3, axis=-1))
+        # JAX' product of 16-bit matrices comes in float32; attention takes them in the policy's width.
+        parts = ops.split(ops.cast(self.qkv(inputs), self.compute_dtype), 3, axis=-1)
+        query, key, value = (ops.reshape(part, shape) for part in parts)
         drops = training and self.attention_dropout > 0
         mixed = attend(query, key, value, padding_mask, functools.partial(self.drop, training=True) if drops else None)
         return self.projection(ops.reshape(mixed, (-1, self.hidden_dim)))

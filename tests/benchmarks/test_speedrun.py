@@ -45,10 +45,10 @@ def test_the_plan_holds_both_recipes_a_third_of_the_budget_an_ablation_each_and_
         "builtin/modern/10m/seed5",
     ]
     others = [*(f"builtin/{name}/30m/seed4" for name in planning.BASELINES), *(f"builtin/{name}/10m/seed4" for name in planning.ABLATIONS)]
-    others += [f"builtin/{name}/3m/seed4" for name in ("modern", *planning.CANDIDATES)]
+    others += [f"builtin/modern/3m/seed{seed}" for seed in (4, 5)] + [f"builtin/{name}/3m/seed4" for name in planning.CANDIDATES]
     assert names[6:] == others
     names = {cell.name for cell in planning.plan(["builtin", "en_wiki"], [0, 1, 2], 1.0)}
-    assert len(names) == 2 * (9 + 1 + len(planning.ABLATIONS) + 1 + len(planning.CANDIDATES))
+    assert len(names) == 2 * (9 + 1 + len(planning.ABLATIONS) + 3 + len(planning.CANDIDATES))
 
 
 def test_cells_are_selected_by_pattern(planning):
