@@ -16,8 +16,9 @@ MASKED_SCORE = -1e9
 def attend(query, key, value, padding_mask, drop: Callable | None = None):
     """Mixes the values of every sequence by the softmax of its scaled query-key products, by the backend's fastest form.
 
-    PyTorch's fused kernel, and cuDNN's through JAX on an accelerator. XLA on CPU and TensorFlow have none; for XLA the products and their
-    gradients are written out (`_attend_under_xla`).
+    PyTorch's fused kernel, and cuDNN's through JAX on an accelerator; XLA on CPU and TensorFlow have none, and there the products written
+    out are the fastest (forward and backward of (32, 128, 4, 64) in float32 on two cores under JAX: 57 ms, against 71 ms for
+    `jax.nn.dot_product_attention`), in bfloat16 with gradients of their own.
 
     Args:
         query: float (batch, length, heads, head_dim).
@@ -30,7 +31,11 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
         As value, in value's dtype. The softmax is computed in float32.
     """
     if compiles_for_cpu():
-        return _attend_under_xla(query, key, value, padding_mask, drop)
+        if keras.backend.standardize_dtype(value.dtype) == "bfloat16":
+            return _attend_in_bfloat16(query, key, value, padding_mask, drop)
+        # XLA on CPU has no fast product of float16.
+        parts = [ops.cast(part, "float32") for part in (query, key, value)]
+        return ops.cast(attend_portable(*parts, padding_mask, drop), value.dtype)
     match keras.backend.backend():
         case "jax" if drop is None:
             return _attend_fused(query, key, value, padding_mask)
@@ -70,30 +75,26 @@ def attend_portable(query, key, value, padding_mask, drop: Callable | None = Non
     return mixed if divide_first else mixed / ops.transpose(totals, (0, 2, 1, 3))
 
 
-def _attend_under_xla(query, key, value, padding_mask, drop):
-    """Attention for XLA on CPUs, bfloat16 or float32 as the operands are; the softmax and all sums are float32.
+def _attend_in_bfloat16(query, key, value, padding_mask, drop):
+    """Attention for XLA on CPUs: products of bfloat16 by its fast library, softmax and all sums in float32.
 
-    Forward and backward of (4, 512, 4, 64) under JAX on two cores, against the same in keras.ops with float32 products and XLA's gradients:
-    0.5 times as long in bfloat16 and 0.9 times in float32; of (16, 128, 4, 64) 0.4 and 0.8 times.
+    XLA's own gradients leave that library, and einsum does for two batch dimensions. Forward and backward of (4, 512, 4, 64) under JAX on
+    two cores take 0.5 to 0.6 times as long as in float32, of (16, 128, 4, 64) 0.5 times.
     """
-    if keras.backend.standardize_dtype(value.dtype) == "float16":
-        # XLA on CPU has no fast product of such matrices.
-        parts = [ops.cast(part, "float32") for part in (query, key, value)]
-        return ops.cast(_attend_under_xla(*parts, padding_mask, drop), value.dtype)
     batch_size, length, num_heads, _ = ops.shape(query)
     bias = (1.0 - ops.cast(padding_mask, "float32")) * MASKED_SCORE
     arguments = [query, key, value, ops.repeat(bias[:, None, :], num_heads, axis=0)]
     if drop is not None:
         factor = drop(ops.ones((batch_size, num_heads, length, length), dtype="float32"))
         arguments.append(ops.reshape(factor, (batch_size * num_heads, length, length)))
-    return custom_gradient(_xla_forward, _xla_backward)(*arguments)
+    return custom_gradient(_bfloat16_forward, _bfloat16_backward)(*arguments)
 
 
-def _xla_forward(query, key, value, bias, *factor):
+def _bfloat16_forward(query, key, value, bias, *factor):
     """Returns the mixed values, and what the gradient needs.
 
     Args:
-        query: bfloat16 or float32 (batch, length, heads, head_dim).
+        query: bfloat16 (batch, length, heads, head_dim).
         key: as query.
         value: as query.
         bias: float32 (batch * heads, 1, length), added to the scores.
@@ -101,43 +102,32 @@ def _xla_forward(query, key, value, bias, *factor):
     """
     num_heads, head_dim = query.shape[2:]
     query, key, value = (_by_head(part) for part in (query, key, value))
-    scores = _product(query, key, -1) * (1.0 / math.sqrt(head_dim)) + bias
+    scores = wide_product(query, key, -1) * (1.0 / math.sqrt(head_dim)) + bias
     weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
     totals = ops.sum(weights, axis=-1, keepdims=True)
-    both = [ops.cast(part, value.dtype) for part in (weights, *(weights * part for part in factor))]
+    both = [ops.cast(part, "bfloat16") for part in (weights, *(weights * part for part in factor))]
     # The division follows the second product, where there are head_dim numbers a query to divide instead of length.
-    mixed = _product(both[-1], value, -2) / totals
-    return ops.cast(_by_token(mixed, num_heads), value.dtype), (query, key, value, both, totals, mixed)
+    mixed = wide_product(both[-1], value, -2) / totals
+    return ops.cast(_by_token(mixed, num_heads), "bfloat16"), (query, key, value, both, totals, mixed)
 
 
-def _xla_backward(kept, gradient):
+def _bfloat16_backward(kept, gradient):
     query, key, value, both, totals, mixed = kept
     weights, used = both[0], both[-1]
     num_heads, head_dim = gradient.shape[2:]
     gradient = ops.cast(_by_head(gradient), "float32") / totals
     # The softmax's own gradient takes from every weight's the mean over its row.
     mean = ops.sum(gradient * mixed, axis=-1, keepdims=True)
-    rounded = ops.cast(gradient, value.dtype)
-    scores = ops.cast(used, "float32") * _product(rounded, value, -1) - ops.cast(weights, "float32") * mean
-    scores = ops.cast(scores * (1.0 / math.sqrt(head_dim)), value.dtype)
-    gradients = _product(scores, key, -2), _row_sum(scores, query), _row_sum(used, rounded)
+    rounded = ops.cast(gradient, "bfloat16")
+    scores = ops.cast(used, "float32") * wide_product(rounded, value, -1) - ops.cast(weights, "float32") * mean
+    scores = ops.cast(scores * (1.0 / math.sqrt(head_dim)), "bfloat16")
+    gradients = (
+        wide_product(scores, key, -2),
+        wide_product(transpose(scores), query, -2),
+        wide_product(transpose(used), rounded, -2),
+    )
     # Bias and factor depend on no weight.
-    return *(ops.cast(_by_token(part, num_heads), value.dtype) for part in gradients), *(None for _ in both)
-
-
-def _product(left, right, axis):
-    """Returns float32 (n, rows, columns): the sum over left's last dimension and right's `axis`, -2 or -1."""
-    if keras.backend.standardize_dtype(left.dtype) == "bfloat16":
-        return wide_product(left, right, axis)
-    return ops.matmul(left, right if axis == -2 else ops.transpose(right, (0, 2, 1)))
-
-
-def _row_sum(left, right):
-    """Returns left^T right: float32 (n, left's columns, right's columns), for (n, rows, columns)."""
-    if keras.backend.standardize_dtype(left.dtype) == "bfloat16":
-        return wide_product(transpose(left), right, -2)
-    # In float32 the transposition that XLA folds into the product costs less than one of its own.
-    return ops.matmul(ops.transpose(left, (0, 2, 1)), right)
+    return *(ops.cast(_by_token(part, num_heads), "bfloat16") for part in gradients), *(None for _ in both)
 
 
 def _by_head(part):
