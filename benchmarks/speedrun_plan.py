@@ -31,12 +31,12 @@ SHARED = (
     "training.batch_size",
     "training.precision",
 )
-# Name -> settings of prepared data: the two styles that recipes train on, blocks of one segment, and short ones.
+# Name -> settings of prepared data: the two styles that recipes train on, blocks of one segment, and blocks of half of tiny.yaml's length.
 PACKINGS = {
     "segments": {"packing.style": "segments"},
     "blocks": {"packing.style": "blocks"},
     "single_blocks": {"packing.style": "blocks", "packing.single_segment_prob": 1.0},
-    "short_blocks": {"packing.style": "blocks", "packing.sequence_length": 64},
+    "short_blocks": {"packing.style": "blocks", "packing.sequence_length": 32},
 }
 # Every recipe is validated on both halves, whichever it was trained on.
 HELD_OUT_PACKINGS = ("segments", "single_blocks")
@@ -123,7 +123,7 @@ CANDIDATES = {
         overrides={"optimizer.schedule": "warmup_stable_decay", "optimizer.decay_fraction": 1e-6},
         averaged=True,
     ),
-    "small_batches_first": Variant("half the batch in the first quarter", opening=Opening(batch_size=16)),
+    "small_batches_first": Variant("half the batch in the first quarter", opening=Opening(batch_size=32)),
     "short_texts_first": Variant("half the length in the first quarter", opening=Opening(packing="short_blocks")),
     "hot_draws_first": Variant("replacements drawn at temperature 2 in the first quarter", opening=Opening(draws="hot")),
     "followers_first": Variant("replacements by counts of neighbours in the first quarter", opening=Opening(draws="followers")),

@@ -110,6 +110,12 @@ def test_a_candidate_adds_to_the_modern_recipe_what_it_says(planning):
         found = flat_values(planning.variant_config(variant, TINY, {}))
         assert {field for field in found if found[field] != modern[field]} == set(variant.overrides)
         assert variant.overrides or variant.beyond_configuration()
+        if variant.opening and variant.opening.batch_size:
+            assert 2 * variant.opening.batch_size == modern["training.batch_size"]
+        if variant.opening and variant.opening.packing:
+            settings = {**planning.PACKINGS[variant.opening.packing]}
+            assert 2 * settings.pop("packing.sequence_length") == modern["packing.sequence_length"]
+            assert settings.items() <= modern.items()
         # Held-out examples have the same masks for all.
         assert not any(field.startswith("masking.validation") for field in variant.overrides)
 

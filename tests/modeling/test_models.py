@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 
 from electra_keras.errors import ConfigError
+from electra_keras.modeling import transformer
 from electra_keras.modeling.models import (
     build_discriminator,
     build_embeddings,
@@ -124,6 +125,22 @@ def test_sixteen_bit_policies_stay_near_float32(config, batch, token_inputs, pol
     tolerance = 0.2 if policy == "mixed_bfloat16" else 0.03
     np.testing.assert_allclose(numpy_of(keras.ops.cast(logits, "float32")), numpy_of(exact[0](batch)), atol=tolerance)
     np.testing.assert_allclose(numpy_of(detection), numpy_of(exact[1](token_inputs)), atol=tolerance)
+
+
+def test_attention_takes_its_vectors_in_the_policys_width(config, token_inputs, compiled, monkeypatch):
+    # JAX' product of bfloat16 matrices comes in float32, for which attention has another form.
+    found = []
+
+    def attend(query, key, value, *others):
+        found.extend(keras.backend.standardize_dtype(part.dtype) for part in (query, key, value))
+        return transformer_attend(query, key, value, *others)
+
+    transformer_attend = transformer.attend
+    monkeypatch.setattr(transformer, "attend", attend)
+    discriminator = build_discriminator(config, VOCAB_SIZE, dtype="mixed_bfloat16")
+    found.clear()
+    compiled(lambda inputs: discriminator(inputs))({name: keras.ops.convert_to_tensor(values) for name, values in token_inputs.items()})
+    assert found == ["bfloat16"] * 3 * config.num_layers
 
 
 def test_the_global_policy_is_followed(config, batch):

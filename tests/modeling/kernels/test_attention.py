@@ -79,9 +79,12 @@ def test_both_forms_have_the_same_gradient(parts, gradients):
 
 
 @pytest.mark.parametrize("doubled", [False, True])
-def test_bfloat16_has_the_gradient_of_float32(doubled, parts, gradients):
-    # With and without a function on the weights: either may have a form of its own.
-    *vectors, padding_mask = parts
+@pytest.mark.parametrize("length", [5, 16])
+def test_bfloat16_has_the_gradient_of_float32(length, doubled, gradients):
+    # With and without a function on the weights: either may have a form of its own. Transpositions in tiles fit one length alone.
+    vectors = np.random.default_rng(0).normal(0, 1.0, (3, 2, length, 3, 4)).astype(np.float32)
+    padding_mask = np.ones((2, length), np.int32)
+    padding_mask[1, [2, 4]] = 0
     rounded = [keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.cast(vector, "bfloat16"), "float32")) for vector in vectors]
     variables = [keras.Variable(vector) for vector in rounded]
     mask = keras.ops.convert_to_tensor(padding_mask)
@@ -94,6 +97,34 @@ def test_bfloat16_has_the_gradient_of_float32(doubled, parts, gradients):
 
         return loss
 
+    exact = gradients(loss_of(attend_portable, "float32"), variables)
+    for found, wanted in zip(gradients(loss_of(attend, "bfloat16"), variables), exact, strict=True):
+        np.testing.assert_allclose(found, wanted, atol=0.03 * np.abs(wanted).max())
+
+
+def test_every_weight_is_dropped_by_its_own_factor(parts, gradients, compiled):
+    # A factor that differs from weight to weight, as dropout's does, in the result and in the gradient of bfloat16's form.
+    *vectors, padding_mask = parts
+    factor = np.random.default_rng(1).integers(0, 2, (2, 3, 5, 5)).astype(np.float32) * 1.25
+    rounded = [keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.cast(vector, "bfloat16"), "float32")) for vector in vectors]
+    variables = [keras.Variable(vector) for vector in rounded]
+    mask = keras.ops.convert_to_tensor(padding_mask)
+
+    def drop(weights):
+        return weights * keras.ops.reshape(keras.ops.cast(keras.ops.convert_to_tensor(factor), weights.dtype), keras.ops.shape(weights))
+
+    def loss_of(form, dtype):
+        def loss():
+            mixed = form(*(keras.ops.cast(variable.value, dtype) for variable in variables), mask, drop)
+            return keras.ops.sum(keras.ops.sin(keras.ops.cast(mixed, "float32")))
+
+        return loss
+
+    scores = np.einsum("bqnd,bknd->bnqk", *rounded[:2]) / 2.0
+    weights = softmax(np.where(padding_mask[:, None, None, :] == 1, scores, -np.inf), axis=-1) * factor
+    mixed = compiled(lambda *vectors: attend(*vectors, mask, drop))(*(keras.ops.cast(vector, "bfloat16") for vector in rounded))
+    expected = np.einsum("bnqk,bknd->bqnd", weights, rounded[2])
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(keras.ops.cast(mixed, "float32")), expected, atol=3e-2)
     exact = gradients(loss_of(attend_portable, "float32"), variables)
     for found, wanted in zip(gradients(loss_of(attend, "bfloat16"), variables), exact, strict=True):
         np.testing.assert_allclose(found, wanted, atol=0.03 * np.abs(wanted).max())
