@@ -163,6 +163,14 @@ def train_run(
 ) -> float:
     """Trains what is left of a run, and returns the seconds that its starting values, or reading its checkpoint, took.
 
+    Args:
+        run: new, or stopped.
+        config: of the whole run.
+        model: trained in place.
+        data: what it reads, and is validated on.
+        job: as for `train_cell`.
+        opening_data: what the first steps read, where the job has an opening.
+
     Raises:
         SystemExit: a signal stopped the training, which has been saved.
     """

@@ -112,16 +112,16 @@ def _logits_backward(kept, gradient):
 def wide_product(left, right, axis):
     """Multiplies matrices of bfloat16 to ones of float32, by XLA's fast library on CPUs.
 
-    With more than one dimension before the matrices' two, XLA leaves that library: (4, 4, 512, 512) times (4, 4, 512, 64) takes
-    several times as long as (16, 512, 512) times (16, 512, 64).
+    One dimension may precede the matrices' two. With more XLA leaves that library: attention of (4, 512, 4, 64), forward and backward, took
+    38 ms by products of four dimensions and 13 to 18 by those of three.
 
     Args:
-        left: bfloat16 (..., rows, summed).
-        right: bfloat16 (..., summed, columns), or (..., columns, summed).
+        left: bfloat16 ([n,] rows, summed).
+        right: bfloat16 ([n,] summed, columns), or ([n,] columns, summed).
         axis: right's dimension to sum over, -2 or -1.
 
     Returns:
-        float32 (..., rows, columns).
+        float32 ([n,] rows, columns).
     """
     if keras.backend.backend() == "jax":
         import jax
