@@ -137,23 +137,29 @@ def train_cell(job: Mapping) -> dict:
     if job.get("averaged"):
         average_weights(model, config)
     run = TimedRun(job["run_dir"], model)
-    with run.locked():
-        initialization_seconds = train_run(run, config, model, data, job, DataWithHeldOut(prepared[opening_packing], held_out))
 
     def batches_of(source: ExampleSource):
         return held_out_batches(source, data.tokenizer, config, job["held_out_examples"])
 
-    by_packing = {}
-    for packing, split in splits.items():
-        batches, num_batches = batches_of(ChosenExamples([split], job["held_out_examples"]))
+    def figures_on(source: ExampleSource) -> dict[str, float]:
+        batches, num_batches = batches_of(source)
         model.evaluate(batches, steps=num_batches, verbose=0)
-        by_packing[packing] = as_floats(model.test_results())
+        return as_floats(model.test_results())
+
+    with run.locked():
+        initialization_seconds = train_run(run, config, model, data, job, DataWithHeldOut(prepared[opening_packing], held_out))
+        if job.get("averaged"):
+            # The last validation came before the average took the weights' place.
+            run.append_metrics(
+                {"step": config.training.num_steps, **{f"val_{name}": value for name, value in figures_on(held_out).items()}}
+            )
+    by_packing = {packing: figures_on(ChosenExamples([split], job["held_out_examples"])) for packing, split in splits.items()}
     return {
         "initialization_seconds": initialization_seconds,
         "lines": run.metrics(),
         "by_packing": by_packing,
-        "held_out_examples": data.split("validation").num_examples,
-        "held_out_sha256": sha256_of_batches(batches_of(data.split("validation"))[0]),
+        "held_out_examples": held_out.num_examples,
+        "held_out_sha256": sha256_of_batches(batches_of(held_out)[0]),
         "num_parameters": sum(array.size for array in weight_arrays(model).values()),
     }
 
@@ -186,16 +192,11 @@ def train_run(
     if opening and start.step < steps:
         training = dataclasses.replace(config.training, num_steps=steps, batch_size=opening.get("batch_size", config.training.batch_size))
         start = train_opening(run, dataclasses.replace(config, training=training), model, opening_data, start, draw)
+    if start.step == config.training.num_steps:
+        # A checkpoint holds the weights themselves; where they are averaged, `fit` ends by this, and there is nothing left to fit.
+        model.optimizer.finalize_variable_values(model.trainable_variables)
     run.begin_part(is_opening=False)
     train_to_the_end(run, config, model, data, start)
-    if job.get("averaged"):
-        # `fit` has done so, unless there was nothing left to train.
-        model.optimizer.finalize_variable_values(model.trainable_variables)
-        run.finish(weight_arrays(model))
-        batches, num_batches = held_out_batches(data.split("validation"), data.tokenizer, config, job["held_out_examples"])
-        model.evaluate(batches, steps=num_batches, verbose=0)
-        figures = as_floats(model.test_results())
-        run.append_metrics({"step": config.training.num_steps, **{f"val_{name}": value for name, value in figures.items()}})
     return initialization_seconds
 
 

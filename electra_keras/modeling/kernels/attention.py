@@ -62,8 +62,7 @@ def attend_portable(query, key, value, padding_mask, drop: Callable | None = Non
         As value, in value's dtype.
     """
     scores = ops.cast(ops.einsum("bqnd,bknd->bnqk", query * (1.0 / math.sqrt(query.shape[-1])), key), "float32")
-    bias = (1.0 - ops.cast(padding_mask, "float32")) * MASKED_SCORE
-    scores = scores + bias[:, None, None, :]
+    scores = scores + _padding_bias(padding_mask)[:, None, None, :]
     weights = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True)))
     totals = ops.sum(weights, axis=-1, keepdims=True)
     divide_first = keras.backend.standardize_dtype(value.dtype) != "float32"
@@ -75,6 +74,11 @@ def attend_portable(query, key, value, padding_mask, drop: Callable | None = Non
     return mixed if divide_first else mixed / ops.transpose(totals, (0, 2, 1, 3))
 
 
+def _padding_bias(padding_mask):
+    """Returns float32 (batch, length), what is added to the scores of a token as key: MASKED_SCORE for padding, and 0."""
+    return (1.0 - ops.cast(padding_mask, "float32")) * MASKED_SCORE
+
+
 def _attend_in_bfloat16(query, key, value, padding_mask, drop):
     """Attention for XLA on CPUs: products of bfloat16 by its fast library, softmax and all sums in float32.
 
@@ -82,8 +86,7 @@ def _attend_in_bfloat16(query, key, value, padding_mask, drop):
     two cores take 0.5 to 0.6 times as long as in float32, of (16, 128, 4, 64) 0.5 times.
     """
     batch_size, length, num_heads, _ = ops.shape(query)
-    bias = (1.0 - ops.cast(padding_mask, "float32")) * MASKED_SCORE
-    arguments = [query, key, value, ops.repeat(bias[:, None, :], num_heads, axis=0)]
+    arguments = [query, key, value, ops.repeat(_padding_bias(padding_mask)[:, None, :], num_heads, axis=0)]
     if drop is not None:
         factor = drop(ops.ones((batch_size, num_heads, length, length), dtype="float32"))
         arguments.append(ops.reshape(factor, (batch_size * num_heads, length, length)))

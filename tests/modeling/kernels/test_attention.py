@@ -78,17 +78,14 @@ def test_both_forms_have_the_same_gradient(parts, gradients):
         np.testing.assert_allclose(faster, portable, atol=2e-6)
 
 
-@pytest.mark.parametrize("doubled", [False, True])
-@pytest.mark.parametrize("length", [5, 16])
-def test_bfloat16_has_the_gradient_of_float32(length, doubled, gradients):
-    # With and without a function on the weights: either may have a form of its own. Transpositions in tiles fit one length alone.
-    vectors = np.random.default_rng(0).normal(0, 1.0, (3, 2, length, 3, 4)).astype(np.float32)
-    padding_mask = np.ones((2, length), np.int32)
-    padding_mask[1, [2, 4]] = 0
-    rounded = [keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.cast(vector, "bfloat16"), "float32")) for vector in vectors]
+def rounded_to_bfloat16(vector):
+    return keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.cast(vector, "bfloat16"), "float32"))
+
+
+def assert_gradients_near_float32(rounded, padding_mask, drop, gradients):
+    """The gradients of attend in bfloat16 are those of the written-out form in float32, to 3% of the largest."""
     variables = [keras.Variable(vector) for vector in rounded]
     mask = keras.ops.convert_to_tensor(padding_mask)
-    drop = (lambda weights: 2.0 * weights) if doubled else None
 
     def loss_of(form, dtype):
         def loss():
@@ -102,32 +99,34 @@ def test_bfloat16_has_the_gradient_of_float32(length, doubled, gradients):
         np.testing.assert_allclose(found, wanted, atol=0.03 * np.abs(wanted).max())
 
 
-def test_every_weight_is_dropped_by_its_own_factor(parts, gradients, compiled):
-    # A factor that differs from weight to weight, as dropout's does, in the result and in the gradient of bfloat16's form.
+@pytest.mark.parametrize("doubled", [False, True])
+def test_bfloat16_has_the_gradient_of_float32(doubled, parts, gradients):
+    # With and without a function on the weights: either may have a form of its own.
     *vectors, padding_mask = parts
-    factor = np.random.default_rng(1).integers(0, 2, (2, 3, 5, 5)).astype(np.float32) * 1.25
-    rounded = [keras.ops.convert_to_numpy(keras.ops.cast(keras.ops.cast(vector, "bfloat16"), "float32")) for vector in vectors]
-    variables = [keras.Variable(vector) for vector in rounded]
-    mask = keras.ops.convert_to_tensor(padding_mask)
+    drop = (lambda weights: 2.0 * weights) if doubled else None
+    assert_gradients_near_float32([rounded_to_bfloat16(vector) for vector in vectors], padding_mask, drop, gradients)
+
+
+@pytest.mark.parametrize("length", [5, 16])
+@pytest.mark.parametrize("drops", [False, True])
+def test_bfloat16_at_lengths_with_and_without_tiles_drops_every_weight_by_its_own_factor(length, drops, gradients, compiled):
+    # Transpositions in tiles fit one length alone; a factor differs from weight to weight, as dropout's does.
+    random = np.random.default_rng(1)
+    rounded = [rounded_to_bfloat16(vector) for vector in random.normal(size=(3, 2, length, 3, 4)).astype(np.float32)]
+    factor = 1.25 * random.integers(0, 2, (2, 3, length, length)).astype(np.float32)
+    padding_mask = np.ones((2, length), np.int32)
+    padding_mask[1, [2, 4]] = 0
 
     def drop(weights):
         return weights * keras.ops.reshape(keras.ops.cast(keras.ops.convert_to_tensor(factor), weights.dtype), keras.ops.shape(weights))
 
-    def loss_of(form, dtype):
-        def loss():
-            mixed = form(*(keras.ops.cast(variable.value, dtype) for variable in variables), mask, drop)
-            return keras.ops.sum(keras.ops.sin(keras.ops.cast(mixed, "float32")))
-
-        return loss
-
     scores = np.einsum("bqnd,bknd->bnqk", *rounded[:2]) / 2.0
-    weights = softmax(np.where(padding_mask[:, None, None, :] == 1, scores, -np.inf), axis=-1) * factor
-    mixed = compiled(lambda *vectors: attend(*vectors, mask, drop))(*(keras.ops.cast(vector, "bfloat16") for vector in rounded))
+    weights = softmax(np.where(padding_mask[:, None, None, :] == 1, scores, -np.inf), axis=-1) * (factor if drops else 1.0)
+    mask, function = keras.ops.convert_to_tensor(padding_mask), drop if drops else None
+    mixed = compiled(lambda *vectors: attend(*vectors, mask, function))(*(keras.ops.cast(vector, "bfloat16") for vector in rounded))
     expected = np.einsum("bnqk,bknd->bqnd", weights, rounded[2])
     np.testing.assert_allclose(keras.ops.convert_to_numpy(keras.ops.cast(mixed, "float32")), expected, atol=3e-2)
-    exact = gradients(loss_of(attend_portable, "float32"), variables)
-    for found, wanted in zip(gradients(loss_of(attend, "bfloat16"), variables), exact, strict=True):
-        np.testing.assert_allclose(found, wanted, atol=0.03 * np.abs(wanted).max())
+    assert_gradients_near_float32(rounded, padding_mask, function, gradients)
 
 
 def test_dropout_acts_on_the_normalised_weights(parts):
