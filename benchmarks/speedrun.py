@@ -1,4 +1,4 @@
-"""Measures time to quality: the paper's recipe against the modern one, and the modern one less or plus one ingredient.
+"""Measures time to quality: the paper's recipe against the modern one, and the modern one with something taken out, added or changed.
 
     python benchmarks/speedrun.py --out benchmarks/results/speedrun.json [--wiki_files 'wiki/*.txt.xz' ...]
         [--budget_minutes 30] [--seeds 0 1 2] [--cells 'builtin/*/30m/*' ...] [--list] [--again]
@@ -28,6 +28,7 @@ from typing import Any
 from machine import describe
 from speedrun_plan import (
     ABLATIONS,
+    ARCHITECTURES,
     BASELINES,
     CANDIDATES,
     PACKINGS,
@@ -213,11 +214,12 @@ def write_results(path: pathlib.Path, cells: Mapping[str, dict[str, Any]]) -> st
     """Writes rows and summary, draws the curves, and returns the summary as a table."""
     rows = list(cells.values())
     times = [line for reference in ("paper", *BASELINES) for line in times_to_quality(rows, reference)]
-    lesser, candidates = changes(rows, [*ABLATIONS]), changes(rows, [*CANDIDATES])
-    write_json(path, {"summary": {"times_to_quality": times, "ablations": lesser, "candidates": candidates}, "cells": cells})
+    kinds = {"ablations": ABLATIONS, "candidates": CANDIDATES, "architectures": ARCHITECTURES}
+    changed = {kind: changes(rows, [*variants]) for kind, variants in kinds.items()}
+    write_json(path, {"summary": {"times_to_quality": times, **changed}, "cells": cells})
     if longest_of_each(rows):
         plot(rows, path.with_suffix(".svg"), {name: variant.what for name, variant in VARIANTS.items()})
-    return table(times, [*lesser, *candidates])
+    return table(times, [row for rows_of_kind in changed.values() for row in rows_of_kind])
 
 
 def show(cells: Sequence[Cell], found: Mapping[str, Any]) -> str:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Iterable, Mapping, Sequence
 
 import numpy as np
+from speedrun_architectures import build_models
 from speedrun_ingredients import OtherDraws, average_weights, sampler, zero_outputs
 from speedrun_plan import HELD_OUT_PACKINGS, OPENING_SHARE
 
@@ -24,11 +25,12 @@ from electra_keras.data.examples import ExampleSource, evenly_spread
 from electra_keras.data.masking import Batch
 from electra_keras.data.prepared import PreparedData
 from electra_keras.files import write_json
+from electra_keras.objectives import build_objective
 from electra_keras.objectives.protocol import Sampler
 from electra_keras.training.interrupts import Interrupts
 from electra_keras.training.measures import as_floats
 from electra_keras.training.pretrainer import ElectraPretrainer
-from electra_keras.training.run import Start, build_pretrainer, check_startable, enter_run, train, train_to_the_end, with_running_backend
+from electra_keras.training.run import Start, check_startable, compiled_pretrainer, enter_run, train, train_to_the_end, with_running_backend
 from electra_keras.training.state import weight_arrays
 
 
@@ -133,7 +135,9 @@ def train_cell(job: Mapping) -> dict:
     held_out = ChosenExamples([*splits.values()], job["held_out_examples"])
     data = DataWithHeldOut(prepared[config.packing.style], held_out)
     opening_packing = job.get("opening", {}).get("packing", config.packing.style)
-    model = build_pretrainer(config, data.tokenizer.vocab_size)
+    objective = build_objective(config.objective)
+    models = build_models(objective, config, data.tokenizer.vocab_size, job.get("departures", {}))
+    model = compiled_pretrainer(config, objective, models)
     if job.get("averaged"):
         average_weights(model, config)
     run = TimedRun(job["run_dir"], model)

@@ -18,7 +18,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 from sklearn.metrics import log_loss
-from speedrun_plan import HELD_OUT_PACKINGS, matching
+from speedrun_plan import HELD_OUT_PACKINGS, VARIANTS, matching
 
 from electra_keras.artifacts import RunDirectory
 from electra_keras.backend import choose_backend
@@ -63,13 +63,16 @@ def open_cell(work_dir: pathlib.Path, name: str, row: Mapping[str, Any]) -> RunD
     return run
 
 
-def build_models(run: RunDirectory) -> Mapping[str, Any]:
-    """Returns a run's models with their trained weights, in float32."""
+def build_models(run: RunDirectory, row: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Returns a training's models with their trained weights, in float32."""
+    import speedrun_architectures
+
     from electra_keras.modeling.weights import load_named_weights
     from electra_keras.objectives import build_objective
 
     config = dataclasses.replace(run.config, training=dataclasses.replace(run.config.training, precision="float32"))
-    models = build_objective(config.objective).build_models(config, run.tokenizer().vocab_size)
+    departures = VARIANTS[row["variant"]].beyond_configuration().get("departures", {})
+    models = speedrun_architectures.build_models(build_objective(config.objective), config, run.tokenizer().vocab_size, departures)
     load_named_weights(models, run.final_weights())
     return models
 
@@ -96,7 +99,7 @@ def corrupt_held_out(run: RunDirectory, data_dir: pathlib.Path, row: Mapping[str
     batches = [*held_out_batches(ChosenExamples(splits, num_examples), run.tokenizer(), run.config, num_examples)[0]]
     if sha256_of_batches(batches) != row["held_out_sha256"]:
         raise ValueError(f"{data_dir} gives other held-out examples than {run.path} was validated on. Measure it again.")
-    predict = forward_function(build_models(run)["generator"])
+    predict = forward_function(build_models(run, row)["generator"])
     corrupted = []
     for x, original_ids, weights in batches:
         inputs = {name: x[name] for name in ("token_ids", "segment_ids", "padding_mask")}
@@ -107,11 +110,11 @@ def corrupt_held_out(run: RunDirectory, data_dir: pathlib.Path, row: Mapping[str
     return corrupted
 
 
-def detect(run: RunDirectory, texts: Mapping[str, Sequence[Corrupted]]) -> dict[str, dict[str, float]]:
+def detect(run: RunDirectory, row: Mapping[str, Any], texts: Mapping[str, Sequence[Corrupted]]) -> dict[str, dict[str, float]]:
     """Returns, for every generator's texts, how well a run's discriminator finds the replaced tokens."""
     from electra_keras.modeling.kernels.forward import forward_function
 
-    predict = forward_function(build_models(run)["discriminator"])
+    predict = forward_function(build_models(run, row)["discriminator"])
     found = {}
     for generator, batches in texts.items():
         real = [batch.inputs["padding_mask"] > 0 for batch in batches]
@@ -133,7 +136,7 @@ def compare(rows: Rows, corpus: str, generators: Sequence[str], work_dir: pathli
     ours = {name: row for name, row in rows.items() if row["corpus"] == corpus}
     return {
         "generators": cells,
-        "discriminators": {name: detect(open_cell(work_dir, name, row), texts) for name, row in ours.items()},
+        "discriminators": {name: detect(open_cell(work_dir, name, row), row, texts) for name, row in ours.items()},
     }
 
 

@@ -54,15 +54,23 @@ class SelfAttention(keras.layers.Layer):
             padding_mask: int or bool (batch, length), 1 = real.
             training: whether dropout acts.
         """
-        head_dim = self.hidden_dim // self.num_heads
-        shape = (-1, ops.shape(padding_mask)[1], self.num_heads, head_dim)
-        # The gradient of a split is one concatenation; that of three slices is three padded copies and their sum.
-        # JAX' product of 16-bit matrices comes in float32; attention takes them in the policy's width.
-        parts = ops.split(ops.cast(self.qkv(inputs), self.compute_dtype), 3, axis=-1)
-        query, key, value = (ops.reshape(part, shape) for part in parts)
+        query, key, value = self.heads(inputs, ops.shape(padding_mask)[1])
         drops = training and self.attention_dropout > 0
         mixed = attend(query, key, value, padding_mask, functools.partial(self.drop, training=True) if drops else None)
         return self.projection(ops.reshape(mixed, (-1, self.hidden_dim)))
+
+    def heads(self, inputs, length):
+        """Returns query, key and value, float (batch, length, heads, head_dim) each.
+
+        Args:
+            inputs: float (batch * length, hidden_dim).
+            length: tokens to an example.
+        """
+        shape = (-1, length, self.num_heads, self.hidden_dim // self.num_heads)
+        # The gradient of a split is one concatenation; that of three slices is three padded copies and their sum.
+        # JAX' product of 16-bit matrices comes in float32; attention takes them in the policy's width.
+        parts = ops.split(ops.cast(self.qkv(inputs), self.compute_dtype), 3, axis=-1)
+        return tuple(ops.reshape(part, shape) for part in parts)
 
     def compute_output_spec(self, inputs, padding_mask, training=None):
         """Returns the symbolic output."""

@@ -15,6 +15,7 @@ from electra_keras.data.prepared import PreparedData
 from electra_keras.data.tokenizer import SETTINGS_FILE, VOCABULARY_FILE
 from electra_keras.errors import RunError
 from electra_keras.objectives import build_objective
+from electra_keras.objectives.protocol import Models, Objective
 from electra_keras.training.callbacks import Checkpoints, MetricsLog, Session, Validation
 from electra_keras.training.clock import Clock, TimedBatches
 from electra_keras.training.initialization import check_widths, initialize
@@ -115,7 +116,11 @@ def check_startable(run: RunDirectory, config: Config, resume: bool) -> None:
 def build_pretrainer(config: Config, vocab_size: int) -> ElectraPretrainer:
     """Builds and compiles the model that `fit` trains."""
     objective = build_objective(config.objective)
-    models = objective.build_models(config, vocab_size)
+    return compiled_pretrainer(config, objective, objective.build_models(config, vocab_size))
+
+
+def compiled_pretrainer(config: Config, objective: Objective, models: Models) -> ElectraPretrainer:
+    """Returns the model that `fit` trains, made of models that have been built."""
     model = ElectraPretrainer(
         objective,
         models,

@@ -34,7 +34,7 @@ def planning(speedrun):
     return speedrun_plan
 
 
-def test_the_plan_holds_both_recipes_a_third_of_the_budget_an_ablation_each_and_candidates(planning):
+def test_the_plan_holds_both_recipes_a_third_of_the_budget_every_change_and_candidates(planning):
     names = [cell.name for cell in planning.plan(["builtin"], [4, 5], 30.0)]
     assert names[:6] == [
         "builtin/paper/30m/seed4",
@@ -44,11 +44,12 @@ def test_the_plan_holds_both_recipes_a_third_of_the_budget_an_ablation_each_and_
         "builtin/modern/30m/seed5",
         "builtin/modern/10m/seed5",
     ]
-    others = [*(f"builtin/{name}/30m/seed4" for name in planning.BASELINES), *(f"builtin/{name}/10m/seed4" for name in planning.ABLATIONS)]
+    changed = [*planning.ABLATIONS, *planning.ARCHITECTURES]
+    others = [*(f"builtin/{name}/30m/seed4" for name in planning.BASELINES), *(f"builtin/{name}/10m/seed4" for name in changed)]
     others += [f"builtin/modern/3m/seed{seed}" for seed in (4, 5)] + [f"builtin/{name}/3m/seed4" for name in planning.CANDIDATES]
     assert names[6:] == others
     names = {cell.name for cell in planning.plan(["builtin", "en_wiki"], [0, 1, 2], 1.0)}
-    assert len(names) == 2 * (9 + 1 + len(planning.ABLATIONS) + 3 + len(planning.CANDIDATES))
+    assert len(names) == 2 * (9 + 1 + len(changed) + 3 + len(planning.CANDIDATES))
 
 
 def test_cells_are_selected_by_pattern(planning):

@@ -1,4 +1,4 @@
-"""What the speed run's candidates do beyond the configuration: draws by counts, zeros, averages, and openings that can be killed."""
+"""What the speed run's cells do beyond the configuration: draws by counts, zeros, averages, other encoders, openings that can be killed."""
 
 import dataclasses
 import os
@@ -9,7 +9,9 @@ import numpy as np
 import pytest
 from witnesses.tiny import LENGTH, VOCAB_SIZE, random_batch, tiny_config
 
+from electra_keras.artifacts import RunDirectory
 from electra_keras.config_loading import save_config
+from electra_keras.errors import RunError
 from electra_keras.modeling.weights import named_weights
 from electra_keras.objectives.protocol import Batch
 from electra_keras.training import callbacks
@@ -196,3 +198,20 @@ def test_zeros_and_averages_are_of_the_cell_that_asks_for_them(tmp_path, job):
     # Taken up once more when it is finished, the average stays.
     again = speedrun_cells.train_cell({**plain, "run_dir": tmp_path / "run", "zero_outputs": True, "averaged": True})
     assert again["by_packing"] == found["by_packing"]
+
+
+def test_a_cell_of_another_architecture_is_trained_and_found_again(tmp_path, job):
+    import speedrun_cells
+    import speedrun_detection
+    from speedrun_plan import VARIANTS
+
+    plain = {name: value for name, value in job.items() if name != "opening"}
+    found = speedrun_cells.train_cell({**plain, "run_dir": tmp_path / "run", **VARIANTS["gated"].beyond_configuration()})
+    run = RunDirectory.open(tmp_path / "run")
+    models = speedrun_detection.build_models(run, {"variant": "gated"})
+    weights, saved = named_weights(models), run.final_weights()
+    assert weights.keys() == saved.keys() and "discriminator/layer_0/gate/kernel" in saved
+    assert all(np.array_equal(keras.ops.convert_to_numpy(weights[name].value), saved[name]) for name in saved)
+    assert sum(array.size for array in saved.values()) == found["num_parameters"]
+    with pytest.raises(RunError, match="do not fit the model"):
+        speedrun_detection.build_models(run, {"variant": "modern"})
