@@ -4,6 +4,7 @@ import keras
 from keras import ops
 
 from electra_keras.modeling.kernels.activation import gelu
+from electra_keras.modeling.kernels.matmul import add_output_bias
 from electra_keras.modeling.transformer import dense, layer_norm
 
 
@@ -49,13 +50,16 @@ class MaskedLMHead(keras.layers.Layer):
 class OutputBias(keras.layers.Layer):
     """Adds one number per vocabulary entry to the logits; starts at zero."""
 
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
+
     def build(self, inputs_shape):
         """Makes the bias."""
         self.bias = self.add_weight(shape=(inputs_shape[-1],), initializer="zeros", name="bias")
 
     def call(self, inputs):
         """Returns float (tokens, vocab_size)."""
-        return inputs + self.bias
+        return add_output_bias(inputs, ops.convert_to_tensor(self.bias, dtype=self.compute_dtype))
 
     def compute_output_spec(self, inputs):
         """Returns the symbolic output."""

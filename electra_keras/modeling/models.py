@@ -154,7 +154,8 @@ def build_generator(
 
     Returns:
         A model from {token_ids, segment_ids, padding_mask: int (batch, length), mask_positions: int (batch, masked)} to logits,
-        float (batch, masked, vocab_size) in the policy's compute dtype. Rows that only fill mask_positions up hold [CLS]'s logits.
+        float (batch, masked, vocab_size) in the policy's compute dtype, or under JAX on a CPU in float32, as products of bfloat16 come
+        there. Rows that only fill mask_positions up hold [CLS]'s logits.
     """
     shape = EncoderShape.of_generator(config)
     return _masked_language_model(config, shape, vocab_size, embeddings, seed, dtype, "generator")

@@ -24,7 +24,10 @@ class FlattenTokens(keras.layers.Layer):
 
 @keras.saving.register_keras_serializable(package="electra_keras")
 class RestoreTokens(keras.layers.Layer):
-    """Turns the stream (batch * length, features) back into (batch, length, features)."""
+    """Turns the stream (batch * length, features) back into (batch, length, features), in its width."""
+
+    def __init__(self, **kwargs):
+        super().__init__(autocast=False, **kwargs)
 
     def call(self, inputs, reference):
         """Returns the tokens by example.

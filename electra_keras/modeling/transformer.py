@@ -8,7 +8,7 @@ from keras import ops
 from electra_keras.modeling.embeddings import LAYER_NORM_EPSILON
 from electra_keras.modeling.initializers import derive_seed, matrix_initializer
 from electra_keras.modeling.kernels.activation import gelu
-from electra_keras.modeling.kernels.attention import attend
+from electra_keras.modeling.kernels.attention import attend, split_in_three
 from electra_keras.modeling.kernels.dropout import Dropout
 from electra_keras.modeling.kernels.matmul import dense as dense_product
 from electra_keras.modeling.kernels.normalization import LayerNormalization
@@ -67,9 +67,8 @@ class SelfAttention(keras.layers.Layer):
             length: tokens to an example.
         """
         shape = (-1, length, self.num_heads, self.hidden_dim // self.num_heads)
-        # The gradient of a split is one concatenation; that of three slices is three padded copies and their sum.
         # JAX' product of 16-bit matrices comes in float32; attention takes them in the policy's width.
-        parts = ops.split(ops.cast(self.qkv(inputs), self.compute_dtype), 3, axis=-1)
+        parts = split_in_three(ops.cast(self.qkv(inputs), self.compute_dtype))
         return tuple(ops.reshape(part, shape) for part in parts)
 
     def compute_output_spec(self, inputs, padding_mask, training=None):

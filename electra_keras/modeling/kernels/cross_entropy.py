@@ -15,13 +15,22 @@ def token_losses(logits, token_ids):
     """
     match keras.backend.backend():
         case "jax":
-            return _jax_losses()(logits, token_ids)
+            return _by_rows(_jax_losses(), logits, token_ids)
         case "tensorflow":
-            return _tensorflow_losses()(logits, token_ids)
+            return _by_rows(_tensorflow_losses(), logits, token_ids)
         case "torch":
             return _torch_losses()(logits, token_ids.long())
         case _:
             return token_losses_portable(logits, token_ids)
+
+
+def _by_rows(function, logits, token_ids):
+    """Applies a function to logits (rows, vocab) and ids (rows,), which is how the models computed them.
+
+    In another shape, XLA on CPU copies logits of bfloat16, through float32 and back.
+    """
+    shape = ops.shape(token_ids)
+    return ops.reshape(function(ops.reshape(logits, (-1, logits.shape[-1])), ops.reshape(token_ids, (-1,))), shape)
 
 
 def token_losses_portable(logits, token_ids):
@@ -42,6 +51,10 @@ def is_most_likely(logits, token_ids):
     """
     if keras.backend.backend() == "torch":
         return ops.equal(logits.max(dim=-1).indices, token_ids)
+    return _by_rows(_is_first_maximum, logits, token_ids)
+
+
+def _is_first_maximum(logits, token_ids):
     token_ids = ops.expand_dims(token_ids, -1)
     own = ops.take_along_axis(logits, token_ids, axis=-1)
     index = ops.arange(logits.shape[-1], dtype="int32")

@@ -6,12 +6,10 @@ float32 and 0.18 for the bfloat16 result that a mixed policy asks for. Autodiff 
 This holds for JAX and for TensorFlow's compiled functions; outside those TensorFlow takes oneDNN's products, fast as they are.
 """
 
-import functools
-
 import keras
 from keras import ops
 
-from electra_keras.modeling.kernels.xla import compiles_for_cpu
+from electra_keras.modeling.kernels.xla import compiles_for_cpu, custom_gradient, jax_compiles_for_cpu
 
 TILES = (64, 32, 16, 8)
 """Rows that a transposition moves together, the largest that divides them is taken."""
@@ -56,35 +54,26 @@ def tied_logits(inputs, embeddings):
     return ops.matmul(inputs, ops.transpose(embeddings))
 
 
+def add_output_bias(logits, bias):
+    """Returns logits plus one number for every vocabulary entry, by the backend's fastest form.
+
+    Args:
+        logits: float (rows, vocab), as `tied_logits` returns them.
+        bias: float (vocab,), of the policy's compute dtype.
+
+    Returns:
+        float (rows, vocab), of bias' dtype; on JAX for CPUs of logits' dtype, for what follows computes in float32 anyway.
+    """
+    if jax_compiles_for_cpu():
+        return custom_gradient(_bias_forward, _bias_backward)(logits, bias)
+    return ops.cast(logits, bias.dtype) + bias
+
+
 def _is_fast_with_wide_results(inputs):
     if len(inputs.shape) != 2 or keras.backend.standardize_dtype(inputs.dtype) != "bfloat16" or not compiles_for_cpu():
         return False
     # While a JAX model is built the rows are unknown, and shapes are all that is asked for.
     return keras.backend.backend() == "tensorflow" or (isinstance(inputs.shape[0], int) and inputs.shape[0] % TILES[-1] == 0)
-
-
-@functools.cache
-def custom_gradient(forward, backward):
-    """Returns a function with the gradients that are written for it, on JAX or TensorFlow.
-
-    Args:
-        forward: from the arguments to the result and what `backward` needs.
-        backward: from that and the result's gradient to the gradients of all arguments, None where there is none.
-    """
-    if keras.backend.backend() == "jax":
-        import jax
-
-        function = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
-        function.defvjp(forward, backward)
-        return function
-
-    import tensorflow as tf
-
-    def result_and_gradient(*arguments):
-        result, kept = forward(*arguments)
-        return result, functools.partial(backward, kept)
-
-    return tf.custom_gradient(result_and_gradient)
 
 
 def _dense_forward(inputs, kernel, bias):
@@ -94,7 +83,7 @@ def _dense_forward(inputs, kernel, bias):
 def _dense_backward(kept, gradient):
     inputs, kernel = kept
     rounded = ops.cast(gradient, inputs.dtype)
-    gradients = wide_product(rounded, kernel, -1), _outer_sum(inputs, rounded), ops.sum(gradient, axis=0)
+    gradients = wide_product(rounded, kernel, -1), _outer_sum(inputs, rounded), _column_sums(gradient, inputs.dtype)
     return tuple(ops.cast(part, inputs.dtype) for part in gradients)
 
 
@@ -107,6 +96,26 @@ def _logits_backward(kept, gradient):
     rounded = ops.cast(gradient, inputs.dtype)
     gradients = wide_product(rounded, embeddings, -2), _outer_sum(rounded, inputs)
     return tuple(ops.cast(part, inputs.dtype) for part in gradients)
+
+
+def _bias_forward(logits, bias):
+    return logits + ops.cast(bias, logits.dtype), bias
+
+
+def _bias_backward(bias, gradient):
+    return gradient, ops.cast(_column_sums(gradient, bias.dtype), bias.dtype)
+
+
+def _column_sums(gradient, dtype):
+    """Returns float32 (columns,), the sums over the rows of a float32 gradient that the products take as `dtype`.
+
+    Under JAX by their product with rows of ones: a sum would want the gradient in float32 as well, a pass that nothing else needs, and
+    over as many columns as a vocabulary has it goes by small steps, ten times as slowly. Under TensorFlow that costs more than it saves.
+    """
+    if not jax_compiles_for_cpu():
+        return ops.sum(gradient, axis=0)
+    ones = ops.ones((TILES[-1], gradient.shape[0]), dtype=dtype)
+    return wide_product(ones, ops.cast(gradient, dtype), -2)[0]
 
 
 def wide_product(left, right, axis):

@@ -3,6 +3,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
+from electra_keras.modeling.kernels import attention
 from electra_keras.modeling.kernels.attention import attend, attend_portable
 
 pytestmark = pytest.mark.backend
@@ -107,10 +108,15 @@ def test_bfloat16_has_the_gradient_of_float32(doubled, parts, gradients):
     assert_gradients_near_float32([rounded_to_bfloat16(vector) for vector in vectors], padding_mask, drop, gradients)
 
 
+@pytest.mark.parametrize("cached_scores", [1 << 19, 600, 10])
 @pytest.mark.parametrize("length", [5, 16])
 @pytest.mark.parametrize("drops", [False, True])
-def test_bfloat16_at_lengths_with_and_without_tiles_drops_every_weight_by_its_own_factor(length, drops, gradients, compiled):
-    # Transpositions in tiles fit one length alone; a factor differs from weight to weight, as dropout's does.
+def test_bfloat16_at_lengths_with_and_without_tiles_drops_every_weight_by_its_own_factor(
+    length, drops, cached_scores, gradients, compiled, monkeypatch
+):
+    # Transpositions in tiles fit one length alone; a factor differs from weight to weight, as dropout's does. Heads are taken all at once,
+    # some at a time, and one by one.
+    monkeypatch.setattr(attention, "CACHED_SCORES", cached_scores)
     random = np.random.default_rng(1)
     rounded = [rounded_to_bfloat16(vector) for vector in random.normal(size=(3, 2, length, 3, 4)).astype(np.float32)]
     factor = 1.25 * random.integers(0, 2, (2, 3, length, length)).astype(np.float32)
@@ -135,3 +141,29 @@ def test_dropout_acts_on_the_normalised_weights(parts):
     for form in (attend, attend_portable):
         doubled = form(*tensors, drop=lambda weights: 2.0 * weights)
         np.testing.assert_allclose(keras.ops.convert_to_numpy(doubled), 2 * attend_numpy(*parts), atol=2e-6)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX takes some heads at a time")
+def test_as_many_heads_at_a_time_as_the_cache_holds():
+    # 16 heads of 512 x 512 scores, 64 of 128 x 128; 3 heads that fit, 3 of which only one fits, and sizes that are not known yet.
+    sizes = [(16, 512), (64, 128), (3, 10), (3, 700), (None, 128), (16, None)]
+    assert [attention._num_parts(*size) for size in sizes] == [8, 2, 1, 3, 1, 1]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_split_in_three_and_its_gradient(dtype, gradients):
+    random = np.random.default_rng(0)
+    stream, weights = (rounded_to_bfloat16(random.normal(size=(5, 12)).astype(np.float32)) for _ in range(2))
+    variable = keras.Variable(stream)
+
+    def parts():
+        return attention.split_in_three(keras.ops.cast(variable.value, dtype))
+
+    for part, expected in zip(parts(), np.split(stream, 3, axis=1), strict=True):
+        np.testing.assert_array_equal(keras.ops.convert_to_numpy(keras.ops.stop_gradient(keras.ops.cast(part, "float32"))), expected)
+
+    def loss():
+        pairs = zip(parts(), np.split(weights, 3, axis=1), strict=True)
+        return sum(keras.ops.sum(keras.ops.cast(part, "float32") * keras.ops.convert_to_tensor(weight)) for part, weight in pairs)
+
+    np.testing.assert_array_equal(gradients(loss, [variable])[0], weights)

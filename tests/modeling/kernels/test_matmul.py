@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from electra_keras.modeling.kernels.matmul import dense, tied_logits
+from electra_keras.modeling.kernels.matmul import add_output_bias, dense, tied_logits
 from electra_keras.modeling.kernels.xla import compiles_for_cpu
 
 pytestmark = pytest.mark.backend
@@ -60,6 +60,24 @@ def test_tied_logits_and_their_gradients(shape, dtype, gradients):
     expected = (weights @ embeddings, weights.T @ inputs)
     for found, exact in zip(gradients(loss_of(tied_logits, variables, dtype, weights), variables), expected, strict=True):
         assert_close(found, exact, dtype)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+@pytest.mark.parametrize("rows", [64, 7])
+def test_the_output_bias_and_its_gradient(rows, dtype, gradients):
+    random = np.random.default_rng(rows)
+    logits, weights = (random.normal(size=(rows, 9)).astype(np.float32) for _ in range(2))
+    bias = rounded(random.normal(size=9).astype(np.float32), dtype)
+    variables = [keras.Variable(array) for array in (logits, bias)]
+
+    def form(logits, bias):
+        return add_output_bias(logits, keras.ops.cast(bias, dtype))
+
+    is_wide = keras.backend.backend() == "jax"
+    assert_close(form(*(variable.value for variable in variables)), logits + bias, "float32" if is_wide else dtype)
+    by_logits, by_bias = gradients(loss_of(form, variables, "float32", weights), variables)
+    assert_close(by_logits, weights, "float32" if is_wide else dtype)
+    assert_close(by_bias, weights.sum(0), dtype)
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="only XLA on CPU has the form")
