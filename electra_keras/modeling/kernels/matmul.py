@@ -114,6 +114,7 @@ def _column_sums(gradient, dtype):
     """
     if not jax_compiles_for_cpu():
         return ops.sum(gradient, axis=0)
+    # For a single row XLA leaves its fast library, and writes the gradient in float32 after all.
     ones = ops.ones((TILES[-1], gradient.shape[0]), dtype=dtype)
     return wide_product(ones, ops.cast(gradient, dtype), -2)[0]
 

@@ -11,7 +11,7 @@ class LayerNormalization(keras.layers.LayerNormalization):
     """Keras' LayerNorm over the last axis, which computes in float32 under every policy.
 
     PyTorch's own takes bfloat16 numbers with float32 weights and widens them on their way; Keras widens and rounds them in passes of their
-    own, and their gradients too. XLA on CPU gets the gradients written out.
+    own, and their gradients too. JAX on CPU gets the gradients written out.
     """
 
     def call(self, inputs):
