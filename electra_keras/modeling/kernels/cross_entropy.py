@@ -5,6 +5,8 @@ import functools
 import keras
 from keras import ops
 
+from electra_keras.modeling.kernels.xla import custom_gradient
+
 
 def token_losses(logits, token_ids):
     """Returns the negative log-likelihood of tokens in nats, float32 (...), computed in float32.
@@ -14,10 +16,8 @@ def token_losses(logits, token_ids):
         token_ids: int32 (...), in [0, vocab).
     """
     match keras.backend.backend():
-        case "jax":
-            return _by_rows(_jax_losses(), logits, token_ids)
-        case "tensorflow":
-            return _by_rows(_tensorflow_losses(), logits, token_ids)
+        case "jax" | "tensorflow":
+            return _by_rows(custom_gradient(_losses_forward, _losses_backward), logits, token_ids)
         case "torch":
             return _torch_losses()(logits, token_ids.long())
         case _:
@@ -62,47 +62,20 @@ def _is_first_maximum(logits, token_ids):
     return ops.logical_not(ops.any(before, axis=-1))
 
 
-@functools.cache
-def _jax_losses():
+def _losses_forward(logits, token_ids):
     """Keeps the logits and one number a row for the gradient, where autodiff keeps their softmax and writes a one-hot matrix."""
-    import jax
-
-    def forward(logits, token_ids):
-        losses, log_total = _losses_and_totals(logits, token_ids)
-        return losses, (logits, token_ids, log_total)
-
-    losses = jax.custom_vjp(lambda logits, token_ids: _losses_and_totals(logits, token_ids)[0])
-    losses.defvjp(forward, lambda saved, gradient: (_logits_gradient(*saved, gradient), None))
-    return losses
-
-
-@functools.cache
-def _tensorflow_losses():
-    """As on JAX."""
-    import tensorflow as tf
-
-    @tf.custom_gradient
-    def losses(logits, token_ids):
-        losses, log_total = _losses_and_totals(logits, token_ids)
-        return losses, lambda gradient: (_logits_gradient(logits, token_ids, log_total, gradient), None)
-
-    # A variable as it is would be taken for a weight of the function.
-    return lambda logits, token_ids: losses(tf.convert_to_tensor(logits), token_ids)
-
-
-def _losses_and_totals(logits, token_ids):
-    """Returns the losses and the logarithms of the exponentials' sums, both float32 (...)."""
     wide = ops.cast(logits, "float32")
     largest = ops.max(wide, axis=-1, keepdims=True)
     log_total = ops.log(ops.sum(ops.exp(wide - largest), axis=-1)) + largest[..., 0]
     own = ops.cast(ops.take_along_axis(logits, ops.expand_dims(token_ids, -1), axis=-1)[..., 0], "float32")
-    return log_total - own, log_total
+    return log_total - own, (logits, token_ids, log_total)
 
 
-def _logits_gradient(logits, token_ids, log_total, gradient):
+def _losses_backward(kept, gradient):
+    logits, token_ids, log_total = kept
     probabilities = ops.exp(ops.cast(logits, "float32") - ops.expand_dims(log_total, -1))
     is_own = ops.equal(ops.arange(logits.shape[-1], dtype="int32"), ops.expand_dims(token_ids, -1))
-    return ops.cast(ops.expand_dims(gradient, -1) * (probabilities - ops.cast(is_own, "float32")), logits.dtype)
+    return ops.cast(ops.expand_dims(gradient, -1) * (probabilities - ops.cast(is_own, "float32")), logits.dtype), None
 
 
 @functools.cache
