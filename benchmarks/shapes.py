@@ -61,8 +61,9 @@ SHAPES = {
 def model_flops(shape: Shape) -> float:
     """Counts the floating-point operations of a training step's matrix products.
 
-    What the model needs, whatever an engine computes besides: the generator's logits at masked positions alone, the backward
-    pass at twice the forward one, nothing for recomputation, sampling, the optimizer or anything that is no matrix product.
+    What the model needs, whatever an engine computes besides: the generator's logits at masked positions alone, and of its last layer
+    only keys and values at the others; the backward pass at twice the forward one, nothing for recomputation, sampling, the optimizer
+    or anything that is no matrix product.
     """
     model, length = shape.model, shape.sequence_length
     generator = model.generator_shape()
@@ -73,8 +74,9 @@ def model_flops(shape: Shape) -> float:
         + _encoder_flops(generator["num_layers"], small, generator["intermediate_dim"], model.embedding_dim, length)
         + 2 * hidden * (hidden + 1)
     )
+    unread = 2 * (2 * small**2 + 2 * small * generator["intermediate_dim"]) + 4 * length * small
     a_prediction = 2 * model.embedding_dim * (small + shape.vocab_size)
-    return 3.0 * (a_token * shape.tokens + a_prediction * masked)
+    return 3.0 * (a_token * shape.tokens - unread * (shape.tokens - masked) + a_prediction * masked)
 
 
 def _encoder_flops(num_layers: int, hidden: int, intermediate: int, embedding: int, length: int) -> int:

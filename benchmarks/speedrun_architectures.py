@@ -10,6 +10,7 @@ from keras import ops
 
 from electra_keras.config import Config
 from electra_keras.modeling.kernels.activation import gelu
+from electra_keras.modeling.token_stream import gather_tokens
 from electra_keras.modeling.transformer import SelfAttention, TransformerBlock, dense, layer_norm
 from electra_keras.modeling.weights import named_weights
 from electra_keras.objectives.protocol import Models, Objective
@@ -109,14 +110,16 @@ class OtherBlock(keras.layers.Layer):
                 layer.build(stream_shape)
         self.projection.build((None, self.intermediate_dim))
 
-    def call(self, inputs, padding_mask, training=None):
-        """Returns the next layer's tokens, float (batch * length, hidden_dim), as `TransformerBlock` does."""
+    def call(self, inputs, padding_mask, positions=None, training=None):
+        """Returns the next layer's tokens, as `TransformerBlock` does."""
+        normalised = self.attention_norm(inputs) if self.architecture.norm_first else inputs
+        mixed = self.attention_drop(self.attention(normalised, padding_mask, positions, training=training), training=training)
+        if positions is not None:
+            inputs = gather_tokens(inputs, positions, ops.shape(padding_mask)[1])
+        tokens = inputs + mixed
         if not self.architecture.norm_first:
-            mixed = self.attention(inputs, padding_mask, training=training)
-            tokens = self.attention_norm(inputs + self.attention_drop(mixed, training=training))
+            tokens = self.attention_norm(tokens)
             return self.output_norm(tokens + self.output_drop(self._feed_forward(tokens), training=training))
-        mixed = self.attention(self.attention_norm(inputs), padding_mask, training=training)
-        tokens = inputs + self.attention_drop(mixed, training=training)
         tokens = tokens + self.output_drop(self._feed_forward(self.output_norm(tokens)), training=training)
         return tokens if self.last_norm is None else self.last_norm(tokens)
 
@@ -124,9 +127,9 @@ class OtherBlock(keras.layers.Layer):
         wide = gelu(self.intermediate(tokens))
         return self.projection(wide if self.gate is None else wide * self.gate(tokens))
 
-    def compute_output_spec(self, inputs, padding_mask, training=None):
+    def compute_output_spec(self, inputs, padding_mask, positions=None, training=None):
         """Returns the symbolic output."""
-        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+        return keras.KerasTensor((None, self.hidden_dim), dtype=self.compute_dtype)
 
 
 def gated_width(intermediate_dim: int) -> int:

@@ -11,7 +11,7 @@ import json
 import os
 import pathlib
 import re
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
@@ -78,11 +78,11 @@ class WordPieceTokenizer:
         self._remembered_characters = 0
 
     @classmethod
-    def train(cls, texts: Collection[str], config: TokenizerConfig) -> "WordPieceTokenizer":
+    def train(cls, texts: Iterable[str], config: TokenizerConfig) -> "WordPieceTokenizer":
         """Trains a vocabulary on texts, the same one every time.
 
         Args:
-            texts: read twice (characters first, then words), so a collection and not a generator.
+            texts: what the words and their counts are taken from.
             config: `vocab_size`, `min_frequency` and the settings of splitting.
 
         Raises:
@@ -90,6 +90,7 @@ class WordPieceTokenizer:
         """
         settings = _settings(config)
         splitter = word_splitter(models.WordPiece(unk_token="[UNK]"), **settings)
+        texts = [encodable(text) for text in texts]
         return cls(train_vocabulary(splitter, texts, config.vocab_size, config.min_frequency), **settings)
 
     @classmethod

@@ -8,8 +8,10 @@ alphabet here and passing it in as "special tokens" fixes the numbers, and with 
 import collections
 import os
 import pathlib
+import sys
 from collections.abc import Collection, Iterator, Sequence
 
+import numpy as np
 from tokenizers import Tokenizer, trainers
 
 from electra_keras.errors import TokenizerError
@@ -22,7 +24,7 @@ ALPHABET_COVERAGE = 0.9999
 # And never so many that the alphabet (twice: at the start of a word and within) leaves no room for word pieces.
 MAX_ALPHABET_FRACTION = 0.25
 MAX_ISOLATED_FRACTION = 0.75
-TEXTS_PER_BATCH = 256
+CHARACTERS_PER_BATCH = 1 << 20
 
 
 def train_vocabulary(splitter: Tokenizer, texts: Collection[str], vocab_size: int, min_frequency: int) -> list[str]:
@@ -57,14 +59,16 @@ def train_vocabulary(splitter: Tokenizer, texts: Collection[str], vocab_size: in
 
 def count_characters(splitter: Tokenizer, texts: Collection[str]) -> dict[str, int]:
     """Counts the characters of the texts after cleaning, case folding and the like, white space left out."""
-    raw = collections.Counter()
-    for text in texts:
-        raw.update(text)
+    raw = np.zeros(sys.maxunicode + 1, np.int64)
+    for batch in _batches(texts):
+        # A tenth of the time that collections.Counter takes.
+        found = np.bincount(np.frombuffer("".join(batch).encode("utf-32-le"), np.uint32))
+        raw[: len(found)] += found
     counts = collections.Counter()
-    for character, count in raw.items():
+    for code_point in np.flatnonzero(raw):
         # BERT's normalizer works on each character alone, so counting first and cleaning the few distinct ones is exact.
-        for cleaned in splitter.normalizer.normalize_str(character):
-            counts[cleaned] += count
+        for cleaned in splitter.normalizer.normalize_str(chr(code_point)):
+            counts[cleaned] += int(raw[code_point])
     return {character: count for character, count in counts.items() if not character.isspace()}
 
 
@@ -134,10 +138,11 @@ def check_vocabulary(vocab: Sequence[str], name: str) -> None:
 
 
 def _batches(texts: Collection[str]) -> Iterator[list[str]]:
-    batch = []
+    batch, characters = [], 0
     for text in texts:
         batch.append(text)
-        if len(batch) == TEXTS_PER_BATCH:
+        characters += len(text)
+        if characters >= CHARACTERS_PER_BATCH:
             yield batch
-            batch = []
+            batch, characters = [], 0
     yield batch

@@ -12,7 +12,7 @@ from electra_keras.config import ModelConfig
 from electra_keras.modeling.embeddings import Embeddings
 from electra_keras.modeling.heads import DetectionHead, MaskedLMHead, OutputBias
 from electra_keras.modeling.initializers import derive_seed
-from electra_keras.modeling.token_stream import FlattenTokens, GatherTokens, RestoreTokens
+from electra_keras.modeling.token_stream import FlattenTokens, RestoreTokens
 from electra_keras.modeling.transformer import TransformerBlock, dense
 
 
@@ -186,8 +186,7 @@ def _masked_language_model(config, shape, vocab_size, embeddings, seed, dtype, n
         embeddings = build_embeddings(config, vocab_size, model_seed, "own_embeddings", dtype=dtype)
     elif embeddings is None:
         embeddings = build_embeddings(config, vocab_size, seed, dtype=dtype)
-    stream = _encode(inputs, _embed_with(embeddings), shape, config, model_seed, dtype)
-    masked = GatherTokens(name="gather_masked", dtype=dtype)(stream, inputs["mask_positions"], inputs["padding_mask"])
+    masked = _encode(inputs, _embed_with(embeddings), shape, config, model_seed, dtype, positions=inputs["mask_positions"])
     head = MaskedLMHead(
         config.embedding_dim,
         initialization=config.initialization,
@@ -229,8 +228,12 @@ def _discriminator_embeddings(config, vocab_size, embeddings, seed, dtype):
     return embed
 
 
-def _encode(inputs, embed, shape, config, model_seed, dtype):
-    """Returns the encoder's output as a stream, float (batch * length, hidden_dim)."""
+def _encode(inputs, embed, shape, config, model_seed, dtype, positions=None):
+    """Returns the encoder's output as a stream, float (batch * length, hidden_dim), or at the given positions alone.
+
+    For these the last layer does nothing but mix all tokens into them: at one position in seven, as the generator is read, that layer's
+    products are a third.
+    """
     stream = FlattenTokens(name="flatten", dtype=dtype)(embed(inputs))
     if config.embedding_dim != shape.hidden_dim:
         stream = dense(shape.hidden_dim, "embeddings_project", config.initialization, model_seed, dtype)(stream)
@@ -246,5 +249,5 @@ def _encode(inputs, embed, shape, config, model_seed, dtype):
             seed=derive_seed(model_seed, name),
             dtype=dtype,
             name=name,
-        )(stream, inputs["padding_mask"])
+        )(stream, inputs["padding_mask"], positions if index == shape.num_layers - 1 else None)
     return stream

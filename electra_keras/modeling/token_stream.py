@@ -43,26 +43,19 @@ class RestoreTokens(keras.layers.Layer):
         return keras.KerasTensor((*reference.shape[:2], inputs.shape[-1]), dtype=inputs.dtype)
 
 
-@keras.saving.register_keras_serializable(package="electra_keras")
-class GatherTokens(keras.layers.Layer):
+def gather_tokens(stream, positions, length):
     """Picks tokens out of the stream by their position in their example.
 
     Positions that only fill up a row (KerasHub fills with 0) pick [CLS]; who uses the result gives them weight 0.
+
+    Args:
+        stream: float (batch * length, features).
+        positions: int (batch, picked), in [0, length).
+        length: tokens to an example.
+
+    Returns:
+        float (batch * picked, features).
     """
-
-    def call(self, inputs, positions, reference):
-        """Returns the picked tokens, float (batch * picked, features).
-
-        Args:
-            inputs: float (batch * length, features).
-            positions: int (batch, picked), in [0, length).
-            reference: any tensor (batch, length).
-        """
-        batch, length = ops.shape(positions)[0], ops.shape(reference)[1]
-        starts = ops.expand_dims(ops.arange(batch, dtype="int32") * length, axis=1)
-        rows = ops.reshape(starts + ops.cast(positions, "int32"), (-1,))
-        return ops.take(inputs, rows, axis=0)
-
-    def compute_output_spec(self, inputs, positions, reference):
-        """Returns the symbolic output."""
-        return keras.KerasTensor((None, inputs.shape[-1]), dtype=inputs.dtype)
+    starts = ops.expand_dims(ops.arange(ops.shape(positions)[0], dtype="int32") * length, axis=1)
+    rows = ops.reshape(starts + ops.cast(positions, "int32"), (-1,))
+    return ops.take(stream, rows, axis=0)

@@ -12,6 +12,7 @@ from electra_keras.modeling.kernels.attention import attend, split_in_three
 from electra_keras.modeling.kernels.dropout import Dropout
 from electra_keras.modeling.kernels.matmul import dense as dense_product
 from electra_keras.modeling.kernels.normalization import LayerNormalization
+from electra_keras.modeling.token_stream import gather_tokens
 
 
 @keras.saving.register_keras_serializable(package="electra_keras")
@@ -46,15 +47,20 @@ class SelfAttention(keras.layers.Layer):
         self.qkv.build((None, self.hidden_dim))
         self.projection.build((None, self.hidden_dim))
 
-    def call(self, inputs, padding_mask, training=None):
-        """Returns the mixed tokens, float (batch * length, hidden_dim).
+    def call(self, inputs, padding_mask, positions=None, training=None):
+        """Returns the mixed tokens, float (batch * length, hidden_dim), or (batch * picked, hidden_dim).
 
         Args:
             inputs: float (batch * length, hidden_dim).
             padding_mask: int or bool (batch, length), 1 = real.
+            positions: int (batch, picked), in [0, length), the tokens that are wanted; None for all.
             training: whether dropout acts.
         """
-        query, key, value = self.heads(inputs, ops.shape(padding_mask)[1])
+        length = ops.shape(padding_mask)[1]
+        query, key, value = self.heads(inputs, length)
+        if positions is not None:
+            picked = gather_tokens(ops.reshape(query, (-1, self.hidden_dim)), positions, length)
+            query = ops.reshape(picked, (-1, ops.shape(positions)[1], *query.shape[2:]))
         drops = training and self.attention_dropout > 0
         mixed = attend(query, key, value, padding_mask, functools.partial(self.drop, training=True) if drops else None)
         return self.projection(ops.reshape(mixed, (-1, self.hidden_dim)))
@@ -71,9 +77,9 @@ class SelfAttention(keras.layers.Layer):
         parts = split_in_three(ops.cast(self.qkv(inputs), self.compute_dtype))
         return tuple(ops.reshape(part, shape) for part in parts)
 
-    def compute_output_spec(self, inputs, padding_mask, training=None):
+    def compute_output_spec(self, inputs, padding_mask, positions=None, training=None):
         """Returns the symbolic output."""
-        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+        return keras.KerasTensor((None, self.hidden_dim), dtype=self.compute_dtype)
 
     def get_config(self):
         """Returns the constructor's arguments."""
@@ -142,22 +148,25 @@ class TransformerBlock(keras.layers.Layer):
         self.projection.build((None, self.intermediate_dim))
         self.output_norm.build(stream_shape)
 
-    def call(self, inputs, padding_mask, training=None):
-        """Returns the next layer's tokens, float (batch * length, hidden_dim).
+    def call(self, inputs, padding_mask, positions=None, training=None):
+        """Returns the next layer's tokens, float (batch * length, hidden_dim), or (batch * picked, hidden_dim).
 
         Args:
             inputs: float (batch * length, hidden_dim).
             padding_mask: int or bool (batch, length), 1 = real.
+            positions: int (batch, picked), in [0, length), the tokens that are wanted, which all attend to every token; None for all.
             training: whether dropout acts.
         """
-        mixed = self.attention(inputs, padding_mask, training=training)
+        mixed = self.attention(inputs, padding_mask, positions, training=training)
+        if positions is not None:
+            inputs = gather_tokens(inputs, positions, ops.shape(padding_mask)[1])
         tokens = self.attention_norm(inputs + self.attention_drop(mixed, training=training))
         wide = gelu(self.intermediate(tokens))
         return self.output_norm(tokens + self.output_drop(self.projection(wide), training=training))
 
-    def compute_output_spec(self, inputs, padding_mask, training=None):
+    def compute_output_spec(self, inputs, padding_mask, positions=None, training=None):
         """Returns the symbolic output."""
-        return keras.KerasTensor(inputs.shape, dtype=self.compute_dtype)
+        return keras.KerasTensor((None, self.hidden_dim), dtype=self.compute_dtype)
 
     def get_config(self):
         """Returns the constructor's arguments."""

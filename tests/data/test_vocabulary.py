@@ -6,6 +6,7 @@ import pytest
 from tokenizers import models
 
 from electra_keras.config import TokenizerConfig
+from electra_keras.data import vocabulary
 from electra_keras.data.tokenizer import WordPieceTokenizer, word_splitter
 from electra_keras.data.vocabulary import SPECIAL_TOKENS, choose_alphabet, count_characters, read_vocabulary
 from electra_keras.errors import TokenizerError
@@ -51,8 +52,16 @@ def test_pairs_below_the_minimum_frequency_are_not_merged():
     assert "cde" in WordPieceTokenizer.train(texts, TokenizerConfig(vocab_size=64, min_frequency=2)).vocab
 
 
-def test_characters_are_counted_after_cleaning(splitter):
-    assert count_characters(splitter, ["Éé e\x07\t", "E日"]) == {"e": 4, "日": 1}
+@pytest.mark.parametrize("characters_per_batch", [1, 1 << 20])
+def test_characters_are_counted_after_cleaning(characters_per_batch, splitter, monkeypatch):
+    monkeypatch.setattr(vocabulary, "CHARACTERS_PER_BATCH", characters_per_batch)
+    assert count_characters(splitter, ["Éé e\x07\t", "E日", "😀日"]) == {"e": 4, "日": 2, "😀": 1}
+
+
+def test_half_a_surrogate_pair_is_no_obstacle():
+    # As \ud83d in JSON, what is left of an emoji that was cut in two.
+    tokenizer = WordPieceTokenizer.train(["the cat \ud83d sat"] * 9, TokenizerConfig(vocab_size=64))
+    assert tokenizer.encode("the cat sat").tokens == ["the", "cat", "sat"]
 
 
 def test_only_characters_that_can_stand_within_a_word_get_a_continuation(splitter):

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from electra_keras.modeling.token_stream import FlattenTokens, GatherTokens, RestoreTokens
+from electra_keras.modeling.token_stream import FlattenTokens, RestoreTokens, gather_tokens
 
 pytestmark = pytest.mark.backend
 
@@ -21,7 +21,7 @@ def test_restore_undoes_flatten(tokens):
 
 def test_gather_takes_positions_of_each_example(tokens):
     positions = np.array([[2, 0], [1, 1]], dtype=np.int32)
-    picked = GatherTokens()(FlattenTokens()(tokens), positions, np.zeros((2, 3)))
+    picked = gather_tokens(FlattenTokens()(tokens), positions, 3)
     expected = np.stack([tokens[0, 2], tokens[0, 0], tokens[1, 1], tokens[1, 1]])
     np.testing.assert_array_equal(keras.ops.convert_to_numpy(picked), expected)
 

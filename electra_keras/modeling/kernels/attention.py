@@ -19,19 +19,21 @@ CACHED_SCORES = 1 << 19
 def attend(query, key, value, padding_mask, drop: Callable | None = None):
     """Mixes the values of every sequence by the softmax of its scaled query-key products, by the backend's fastest form.
 
+    A sequence may have fewer queries than tokens, where the others' results are not wanted.
+
     PyTorch's fused kernel, and cuDNN's through JAX on an accelerator; XLA on CPU and TensorFlow have none, and there the products written
     out are the fastest (forward and backward of (32, 128, 4, 64) in float32 on two cores under JAX: 57 ms, against 71 ms for
     `jax.nn.dot_product_attention`), in bfloat16 with gradients of their own.
 
     Args:
-        query: float (batch, length, heads, head_dim).
-        key: as query.
-        value: as query.
+        query: float (batch, queries, heads, head_dim).
+        key: float (batch, length, heads, head_dim).
+        value: as key.
         padding_mask: bool or int (batch, length), 1 = real; padding is attended to by no one.
-        drop: dropout of the weights, as for `attend_portable`, which alone can drop.
+        drop: dropout of the weights, as for `attend_portable`.
 
     Returns:
-        As value, in value's dtype. The softmax is computed in float32.
+        float (batch, queries, heads, head_dim), of value's dtype. The softmax is computed in float32.
     """
     if compiles_for_cpu():
         if keras.backend.standardize_dtype(value.dtype) == "bfloat16":
@@ -75,14 +77,14 @@ def attend_portable(query, key, value, padding_mask, drop: Callable | None = Non
     length. In 16 bits it comes before, for a sum of undivided weights times values can leave float16's range.
 
     Args:
-        query: float (batch, length, heads, head_dim).
-        key: as query.
-        value: as query.
+        query: float (batch, queries, heads, head_dim).
+        key: float (batch, length, heads, head_dim).
+        value: as key.
         padding_mask: bool or int (batch, length), 1 = real.
-        drop: dropout of the weights, (batch, heads, length, length), which keeps their expected sum.
+        drop: dropout of the weights, (batch, heads, queries, length), which keeps their expected sum.
 
     Returns:
-        As value, in value's dtype.
+        float (batch, queries, heads, head_dim), of value's dtype.
     """
     scores = ops.cast(ops.einsum("bqnd,bknd->bnqk", query * (1.0 / math.sqrt(query.shape[-1])), key), "float32")
     scores = scores + _padding_bias(padding_mask)[:, None, None, :]
@@ -109,36 +111,36 @@ def _attend_in_bfloat16(query, key, value, padding_mask, drop):
     between their products stays in the cache. Forward and backward of (4, 512, 4, 64) on two cores: 35 ms in float32, 22 in bfloat16 with
     all heads at once, 13 by two heads; of (16, 128, 4, 64) 11, 5.4, and 5.0 by 32.
     """
-    batch_size, length, num_heads, _ = ops.shape(query)
+    batch_size, queries, num_heads, _ = ops.shape(query)
+    length = ops.shape(key)[1]
     arguments = [_by_head(part) for part in (query, key, value)]
     arguments.append(ops.repeat(_padding_bias(padding_mask)[:, None, :], num_heads, axis=0))
     if drop is not None:
-        factor = drop(ops.ones((batch_size, num_heads, length, length), dtype="float32"))
-        arguments.append(ops.reshape(factor, (batch_size * num_heads, length, length)))
+        factor = drop(ops.ones((batch_size, num_heads, queries, length), dtype="float32"))
+        arguments.append(ops.reshape(factor, (batch_size * num_heads, queries, length)))
     attend_heads = custom_gradient(_bfloat16_forward, _bfloat16_backward)
-    parts = _num_parts(batch_size * num_heads, length)
+    parts = _num_parts(batch_size * num_heads, queries, length)
     mixed = [attend_heads(*part) for part in zip(*(ops.split(argument, parts) for argument in arguments), strict=True)]
     return _by_token(ops.concatenate(mixed), num_heads)
 
 
-def _num_parts(heads, length):
+def _num_parts(heads, queries, length):
     """Returns in how many equal parts to take some heads for CACHED_SCORES; 1 where sizes are not known yet, or where it does not pay."""
-    if not jax_compiles_for_cpu() or not isinstance(heads, int) or not isinstance(length, int):
+    if not jax_compiles_for_cpu() or not all(isinstance(size, int) for size in (heads, queries, length)):
         return 1
-    return next(
-        parts for parts in range(1, heads + 1) if heads % parts == 0 and (heads // parts * length**2 <= CACHED_SCORES or parts == heads)
-    )
+    fitting = max(CACHED_SCORES // (queries * length), 1)
+    return next(parts for parts in range(1, heads + 1) if heads % parts == 0 and heads // parts <= fitting)
 
 
 def _bfloat16_forward(query, key, value, bias, *factor):
     """Returns the mixed values, and what the gradient needs.
 
     Args:
-        query: bfloat16 (heads, length, head_dim), those of all examples.
-        key: as query.
-        value: as query.
+        query: bfloat16 (heads, queries, head_dim), those of all examples.
+        key: bfloat16 (heads, length, head_dim).
+        value: as key.
         bias: float32 (heads, 1, length), added to the scores.
-        factor: float32 (heads, length, length), times the weights; or nothing.
+        factor: float32 (heads, queries, length), times the weights; or nothing.
     """
     scores = wide_product(query, key, -1) * (1.0 / math.sqrt(query.shape[-1])) + bias
     weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
@@ -191,13 +193,13 @@ def _attend_torch(query, key, value, padding_mask, drop):
     # bfloat16 on one core: 29 ms against 9), and drops nothing there.
     if drop is None and not (query.dtype == torch.bfloat16 and query.device.type == "cpu"):
         return _attend_fused(query, key, value, padding_mask)
-    batch, length, heads, head_dim = query.shape
-    query, key, value = (part.transpose(1, 2).reshape(batch * heads, length, head_dim) for part in (query, key, value))
+    batch, _, heads, head_dim = query.shape
+    query, key, value = (part.transpose(1, 2).reshape(batch * heads, -1, head_dim) for part in (query, key, value))
     # Half of the smallest number: added to a score it must stay finite in float16 too.
     masked_score = max(MASKED_SCORE, torch.finfo(query.dtype).min / 2)
     bias = (1.0 - padding_mask.to(query.dtype)) * masked_score
-    bias = bias[:, None, None, :].expand(-1, heads, -1, -1).reshape(batch * heads, 1, length)
+    bias = bias[:, None, None, :].expand(-1, heads, -1, -1).reshape(batch * heads, 1, -1)
     # PyTorch's softmax computes 16-bit numbers in float32, in one pass forward and one backward; written out it is five and more.
     weights = torch.softmax(torch.baddbmm(bias, query, key.transpose(1, 2), alpha=1.0 / math.sqrt(head_dim)), dim=-1)
     mixed = torch.bmm(weights if drop is None else drop(weights), value)
-    return mixed.view(batch, heads, length, head_dim).transpose(1, 2)
+    return mixed.view(batch, heads, -1, head_dim).transpose(1, 2)

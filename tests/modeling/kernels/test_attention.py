@@ -31,6 +31,14 @@ def test_equals_the_definition(form, parts, compiled):
 
 
 @pytest.mark.parametrize("form", [attend, attend_portable])
+def test_fewer_queries_than_tokens(form, parts, compiled):
+    query, *others = parts
+    few = query[:, [4, 1]]
+    mixed = compiled(form)(*map(keras.ops.convert_to_tensor, (few, *others)))
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(mixed), attend_numpy(few, *others), atol=1e-6)
+
+
+@pytest.mark.parametrize("form", [attend, attend_portable])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 3e-3), ("bfloat16", 3e-2)])
 def test_sixteen_bits_keep_their_dtype_and_their_digits(form, dtype, tolerance, parts, compiled):
     *vectors, padding_mask = parts
@@ -101,11 +109,13 @@ def assert_gradients_near_float32(rounded, padding_mask, drop, gradients):
 
 
 @pytest.mark.parametrize("doubled", [False, True])
-def test_bfloat16_has_the_gradient_of_float32(doubled, parts, gradients):
+@pytest.mark.parametrize("queries", [5, 2])
+def test_bfloat16_has_the_gradient_of_float32(doubled, queries, parts, gradients):
     # With and without a function on the weights: either may have a form of its own.
     *vectors, padding_mask = parts
+    query, *others = (rounded_to_bfloat16(vector) for vector in vectors)
     drop = (lambda weights: 2.0 * weights) if doubled else None
-    assert_gradients_near_float32([rounded_to_bfloat16(vector) for vector in vectors], padding_mask, drop, gradients)
+    assert_gradients_near_float32([query[:, :queries], *others], padding_mask, drop, gradients)
 
 
 @pytest.mark.parametrize("cached_scores", [1 << 19, 600, 10])
@@ -145,9 +155,9 @@ def test_dropout_acts_on_the_normalised_weights(parts):
 
 @pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX takes some heads at a time")
 def test_as_many_heads_at_a_time_as_the_cache_holds():
-    # 16 heads of 512 x 512 scores, 64 of 128 x 128; 3 heads that fit, 3 of which only one fits, and sizes that are not known yet.
-    sizes = [(16, 512), (64, 128), (3, 10), (3, 700), (None, 128), (16, None)]
-    assert [attention._num_parts(*size) for size in sizes] == [8, 2, 1, 3, 1, 1]
+    # 16 heads of 512 x 512 scores, 64 of 128 x 128; 3 heads that fit, 3 of which only one fits, few queries, and sizes not known yet.
+    sizes = [(16, 512, 512), (64, 128, 128), (3, 10, 10), (3, 700, 700), (64, 19, 128), (None, 128, 128), (16, 77, None)]
+    assert [attention._num_parts(*size) for size in sizes] == [8, 2, 1, 3, 1, 1, 1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
