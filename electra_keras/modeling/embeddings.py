@@ -6,6 +6,7 @@ from keras import ops
 from electra_keras.errors import ConfigError
 from electra_keras.modeling.initializers import SeededNormal, derive_seed
 from electra_keras.modeling.kernels.dropout import Dropout
+from electra_keras.modeling.kernels.embedding import add_positions_and_segments
 from electra_keras.modeling.kernels.matmul import tied_logits
 from electra_keras.modeling.kernels.normalization import LayerNormalization
 
@@ -92,11 +93,9 @@ class Embeddings(keras.layers.Layer):
                 f"A sequence of {length} tokens is longer than the {self.max_positions} positions of the model; "
                 "shorten it or raise model.max_positions."
             )
-        # Two rows chosen with `where` have a gradient that is a sum; a lookup's is a scatter of every token into two rows.
-        in_second = ops.expand_dims(ops.not_equal(segment_ids, 0), axis=-1)
         segments = ops.convert_to_tensor(self.segment.embeddings)
         positions = ops.convert_to_tensor(self.position.embeddings)[:length]
-        return self.word(token_ids) + positions + ops.where(in_second, segments[1], segments[0])
+        return add_positions_and_segments(self.word(token_ids), positions, segments, segment_ids)
 
     def compute_output_spec(self, inputs, segment_ids=None, addend=None, mode="embed", training=None):
         """Returns the symbolic output."""
