@@ -17,7 +17,7 @@ def token_losses(logits, token_ids):
     """
     match keras.backend.backend():
         case "jax" | "tensorflow":
-            return _by_rows(custom_gradient(_losses_forward, _losses_backward), logits, token_ids)
+            return _by_rows(custom_gradient(_losses_forward, _losses_backward), ops.cast(logits, "float32"), token_ids)
         case "torch":
             return _torch_losses()(logits, token_ids.long())
         case _:
@@ -63,19 +63,22 @@ def _is_first_maximum(logits, token_ids):
 
 
 def _losses_forward(logits, token_ids):
-    """Keeps the logits and one number a row for the gradient, where autodiff keeps their softmax and writes a one-hot matrix."""
-    wide = ops.cast(logits, "float32")
-    largest = ops.max(wide, axis=-1, keepdims=True)
-    log_total = ops.log(ops.sum(ops.exp(wide - largest), axis=-1)) + largest[..., 0]
-    own = ops.cast(ops.take_along_axis(logits, ops.expand_dims(token_ids, -1), axis=-1)[..., 0], "float32")
-    return log_total - own, (logits, token_ids, log_total)
+    """Keeps the exponentials and two numbers a row for the gradient, where autodiff writes a one-hot matrix as well.
+
+    The draw of replacements needs the same exponentials: XLA computes them once.
+    """
+    largest = ops.max(logits, axis=-1, keepdims=True)
+    weights = ops.exp(logits - largest)
+    totals = ops.sum(weights, axis=-1, keepdims=True)
+    own = ops.take_along_axis(logits, ops.expand_dims(token_ids, -1), axis=-1)
+    return (ops.log(totals) + largest - own)[..., 0], (weights, totals, token_ids)
 
 
 def _losses_backward(kept, gradient):
-    logits, token_ids, log_total = kept
-    probabilities = ops.exp(ops.cast(logits, "float32") - ops.expand_dims(log_total, -1))
-    is_own = ops.equal(ops.arange(logits.shape[-1], dtype="int32"), ops.expand_dims(token_ids, -1))
-    return ops.cast(ops.expand_dims(gradient, -1) * (probabilities - ops.cast(is_own, "float32")), logits.dtype), None
+    weights, totals, token_ids = kept
+    gradient = ops.expand_dims(gradient, -1)
+    is_own = ops.equal(ops.arange(weights.shape[-1], dtype="int32"), ops.expand_dims(token_ids, -1))
+    return weights * (gradient / totals) - ops.where(is_own, gradient, 0.0), None
 
 
 @functools.cache

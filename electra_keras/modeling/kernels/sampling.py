@@ -28,7 +28,7 @@ def draw_tokens(logits, uniforms, temperature=1.0, block_size=BLOCK_SIZE):
         int32 (...), the smallest id whose cumulative probability lies above the uniform number, to float32 rounding.
     """
     vocab_size = logits.shape[-1]
-    weights = ops.reshape(_unnormalized_probabilities(logits, temperature), (-1, vocab_size))
+    weights = _unnormalized_probabilities(ops.reshape(logits, (-1, vocab_size)), temperature)
     block_sums = _block_sums(weights, block_size)
     block_ends = ops.cumsum(block_sums, axis=-1)
     target = ops.reshape(uniforms, (-1, 1)) * block_ends[:, -1:]
