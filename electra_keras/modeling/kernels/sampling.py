@@ -28,7 +28,7 @@ def draw_tokens(logits, uniforms, temperature=1.0, block_size=BLOCK_SIZE):
         int32 (...), the smallest id whose cumulative probability lies above the uniform number, to float32 rounding.
     """
     vocab_size = logits.shape[-1]
-    weights = _unnormalized_probabilities(ops.reshape(logits, (-1, vocab_size)), temperature)
+    weights = _unnormalized_probabilities(logits, temperature)
     block_sums = _block_sums(weights, block_size)
     block_ends = ops.cumsum(block_sums, axis=-1)
     target = ops.reshape(uniforms, (-1, 1)) * block_ends[:, -1:]
@@ -54,6 +54,8 @@ def _block_sums(weights, block_size):
 
 
 def _unnormalized_probabilities(logits, temperature):
+    """Returns float32 (rows, vocab), computed in the shape in which the loss computes them, so that a compiled step does so once."""
+    vocab_size = logits.shape[-1]
     logits = ops.cast(ops.stop_gradient(logits), "float32")
     if temperature != 1.0:
         logits = logits / temperature
@@ -61,7 +63,8 @@ def _unnormalized_probabilities(logits, temperature):
         import torch
 
         # One pass; written out it is four over arrays of their own. That the sum is 1 changes nothing.
-        return torch.softmax(logits, dim=-1)
+        return torch.softmax(logits, dim=-1).reshape(-1, vocab_size)
+    logits = ops.reshape(logits, (-1, vocab_size))
     return ops.exp(logits - ops.max(logits, axis=-1, keepdims=True))
 
 

@@ -4,6 +4,7 @@ import pytest
 from scipy import stats
 from scipy.special import softmax
 
+from electra_keras.modeling.kernels.cross_entropy import token_losses
 from electra_keras.modeling.kernels.sampling import draw_tokens
 
 pytestmark = pytest.mark.backend
@@ -101,3 +102,28 @@ def test_sixteen_bit_logits_are_drawn_in_float32(dtype, compiled):
     rounded = keras.ops.convert_to_numpy(keras.ops.cast(logits, "float32"))
     tokens = keras.ops.convert_to_numpy(compiled(draw_tokens)(logits, keras.ops.convert_to_tensor(uniforms)))
     np.testing.assert_array_equal(tokens, inverse_cdf(rounded, uniforms))
+
+
+@pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow does not show what it has compiled")
+def test_the_loss_and_the_draw_share_their_exponentials():
+    logits = np.random.default_rng(0).normal(size=(2, 3, 300)).astype(np.float32)
+    token_ids, uniforms = np.zeros((2, 3), np.int32), np.full((2, 3), 0.5, np.float32)
+    parts = [keras.ops.convert_to_tensor(part) for part in (logits, token_ids, uniforms)]
+
+    def compute(logits, token_ids, uniforms):
+        return keras.ops.sum(token_losses(logits, token_ids)), draw_tokens(logits, uniforms)
+
+    if keras.backend.backend() == "jax":
+        import jax
+
+        compiled = jax.jit(jax.grad(compute, has_aux=True)).lower(*parts).compile().as_text()
+        passes = [line for line in compiled.splitlines() if " exponential(" in line and "300]" in line]
+    else:
+        import torch
+        from torch.fx.experimental.proxy_tensor import make_fx
+
+        from electra_keras.training.steps.torch_gradients import slimmed
+
+        recording = slimmed(make_fx(compute)(*parts))
+        passes = recording.graph.find_nodes(op="call_function", target=torch.ops.aten._softmax.default)
+    assert len(passes) == 1
