@@ -74,7 +74,7 @@ def model_flops(shape: Shape) -> float:
         + _encoder_flops(generator["num_layers"], small, generator["intermediate_dim"], model.embedding_dim, length)
         + 2 * hidden * (hidden + 1)
     )
-    unread = 2 * (2 * small**2 + 2 * small * generator["intermediate_dim"]) + 4 * length * small
+    unread = _encoder_flops(1, small, generator["intermediate_dim"], small, length) - 4 * small**2
     a_prediction = 2 * model.embedding_dim * (small + shape.vocab_size)
     return 3.0 * (a_token * shape.tokens - unread * (shape.tokens - masked) + a_prediction * masked)
 

@@ -2,7 +2,7 @@
 
 from keras import ops
 
-from electra_keras.modeling.kernels.matmul import TILES, wide_product
+from electra_keras.modeling.kernels.matmul import TILES, column_sums, wide_product
 from electra_keras.modeling.kernels.xla import custom_gradient, jax_compiles_for_cpu
 
 
@@ -32,8 +32,7 @@ def _forward(words, positions, segments, segment_ids):
 def _backward(segment_ids, gradient):
     """Sums over examples and over tokens by products: XLA on CPU adds up windows of 32 numbers, one thread and three passes for each."""
     batch_size, length, features = gradient.shape
-    ones = ops.ones((TILES[-1], batch_size), dtype=gradient.dtype)
-    positions = wide_product(ones, ops.reshape(gradient, (batch_size, length * features)), -2)[0]
+    positions = column_sums(ops.reshape(gradient, (batch_size, length * features)), gradient.dtype)
     in_second = ops.reshape(ops.not_equal(segment_ids, 0), (1, batch_size * length))
     is_own = ops.equal(ops.expand_dims(ops.arange(TILES[-1]), axis=1), ops.cast(in_second, "int32"))
     segments = wide_product(ops.cast(is_own, gradient.dtype), ops.reshape(gradient, (batch_size * length, features)), -2)[:2]

@@ -83,7 +83,7 @@ def _dense_forward(inputs, kernel, bias):
 def _dense_backward(kept, gradient):
     inputs, kernel = kept
     rounded = ops.cast(gradient, inputs.dtype)
-    gradients = wide_product(rounded, kernel, -1), _outer_sum(inputs, rounded), _column_sums(gradient, inputs.dtype)
+    gradients = wide_product(rounded, kernel, -1), _outer_sum(inputs, rounded), column_sums(gradient, inputs.dtype)
     return tuple(ops.cast(part, inputs.dtype) for part in gradients)
 
 
@@ -103,11 +103,11 @@ def _bias_forward(logits, bias):
 
 
 def _bias_backward(bias, gradient):
-    return gradient, ops.cast(_column_sums(gradient, bias.dtype), bias.dtype)
+    return gradient, ops.cast(column_sums(gradient, bias.dtype), bias.dtype)
 
 
-def _column_sums(gradient, dtype):
-    """Returns float32 (columns,), the sums over the rows of a float32 gradient that the products take as `dtype`.
+def column_sums(gradient, dtype):
+    """Returns float32 (columns,), the sums over the rows of a gradient that the products take as `dtype`.
 
     Under JAX by their product with rows of ones: a sum would want the gradient in float32 as well, a pass that nothing else needs, and
     over as many columns as a vocabulary has it goes by small steps, ten times as slowly. Under TensorFlow that costs more than it saves.
