@@ -24,7 +24,7 @@ class MaskedLMHead(keras.layers.Layer):
         self.embedding_dim = embedding_dim
         self.initialization = initialization
         self.seed = seed
-        self.dense = dense(embedding_dim, "dense", initialization, seed, self.dtype_policy)
+        self.dense = dense(embedding_dim, "dense", initialization, seed, self.dtype_policy, gelu)
         self.norm = layer_norm("norm", self.dtype_policy)
 
     def build(self, inputs_shape):
@@ -34,7 +34,7 @@ class MaskedLMHead(keras.layers.Layer):
 
     def call(self, inputs):
         """Returns float (tokens, embedding_dim) for float (tokens, hidden_dim)."""
-        return self.norm(gelu(self.dense(inputs)))
+        return self.norm(self.dense(inputs))
 
     def compute_output_spec(self, inputs):
         """Returns the symbolic output."""
@@ -82,7 +82,7 @@ class DetectionHead(keras.layers.Layer):
         self.hidden_dim = hidden_dim
         self.initialization = initialization
         self.seed = seed
-        self.dense = dense(hidden_dim, "dense", initialization, seed, self.dtype_policy)
+        self.dense = dense(hidden_dim, "dense", initialization, seed, self.dtype_policy, gelu)
         # The last product is cheap and its result goes into a loss: it stays in float32 under every policy.
         self.prediction = dense(1, "prediction", initialization, seed, "float32")
 
@@ -98,7 +98,7 @@ class DetectionHead(keras.layers.Layer):
             inputs: float (batch * length, hidden_dim).
             padding_mask: any tensor (batch, length), for its shape.
         """
-        logits = self.prediction(gelu(self.dense(inputs)))
+        logits = self.prediction(self.dense(inputs))
         return ops.reshape(logits, (-1, ops.shape(padding_mask)[1]))
 
     def compute_output_spec(self, inputs, padding_mask):

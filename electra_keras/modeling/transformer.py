@@ -7,7 +7,7 @@ from keras import ops
 
 from electra_keras.modeling.embeddings import LAYER_NORM_EPSILON
 from electra_keras.modeling.initializers import derive_seed, matrix_initializer
-from electra_keras.modeling.kernels.activation import gelu
+from electra_keras.modeling.kernels.activation import dense_gelu, gelu
 from electra_keras.modeling.kernels.attention import attend, split_in_three
 from electra_keras.modeling.kernels.dropout import Dropout
 from electra_keras.modeling.kernels.matmul import dense as dense_product
@@ -133,7 +133,7 @@ class TransformerBlock(keras.layers.Layer):
             name="attention",
         )
         self.attention_norm = layer_norm("attention_norm", policy)
-        self.intermediate = dense(intermediate_dim, "intermediate", initialization, seed, policy)
+        self.intermediate = dense(intermediate_dim, "intermediate", initialization, seed, policy, gelu)
         self.projection = dense(hidden_dim, "output", initialization, seed, policy)
         self.output_norm = layer_norm("output_norm", policy)
         self.attention_drop = Dropout(dropout, seed=derive_seed(seed, "attention_dropout"), dtype=policy)
@@ -161,8 +161,8 @@ class TransformerBlock(keras.layers.Layer):
         if positions is not None:
             inputs = gather_tokens(inputs, positions, ops.shape(padding_mask)[1])
         tokens = self.attention_norm(inputs + self.attention_drop(mixed, training=training))
-        wide = gelu(self.intermediate(tokens))
-        return self.output_norm(tokens + self.output_drop(self.projection(wide), training=training))
+        mixed = self.projection(self.intermediate(tokens))
+        return self.output_norm(tokens + self.output_drop(mixed, training=training))
 
     def compute_output_spec(self, inputs, padding_mask, positions=None, training=None):
         """Returns the symbolic output."""
@@ -180,13 +180,25 @@ class Dense(keras.layers.Dense):
 
     def call(self, inputs, training=None):
         """Returns float (tokens, units) for float (tokens, features)."""
-        return dense_product(inputs, *(ops.convert_to_tensor(weight, dtype=self.compute_dtype) for weight in (self.kernel, self.bias)))
+        weights = (ops.convert_to_tensor(weight, dtype=self.compute_dtype) for weight in (self.kernel, self.bias))
+        if self.activation is gelu:
+            return dense_gelu(inputs, *weights)
+        return self.activation(dense_product(inputs, *weights))
 
 
-def dense(units, name, initialization, seed, policy) -> Dense:
-    """Returns a dense layer whose initial matrix follows from the seed and the layer's name."""
+def dense(units, name, initialization, seed, policy, activation=None) -> Dense:
+    """Returns a dense layer whose initial matrix follows from the seed and the layer's name.
+
+    Args:
+        units: width of the result.
+        name: of the layer.
+        initialization: "truncated_normal" or "fan_in".
+        seed: seed of the initial matrix, with the name.
+        policy: Keras' dtype policy.
+        activation: of the result; None for none.
+    """
     initializer = matrix_initializer(initialization, derive_seed(seed, name))
-    return Dense(units, kernel_initializer=initializer, dtype=policy, name=name)
+    return Dense(units, activation=activation, kernel_initializer=initializer, dtype=policy, name=name)
 
 
 def layer_norm(name, policy) -> LayerNormalization:

@@ -32,17 +32,18 @@ def jax_compiles_for_cpu() -> bool:
 
 
 @functools.cache
-def custom_gradient(forward, backward):
+def custom_gradient(forward, backward, plain=None):
     """Returns a function with the gradients that are written for it, on JAX or TensorFlow.
 
     Args:
         forward: from the arguments to the result, or a tuple of results, and what `backward` needs.
         backward: from that and the gradient of every result to the gradients of all arguments, None where there is none.
+        plain: from the arguments to the result, for JAX where no gradient is taken and `forward` would compute more than is needed.
     """
     if keras.backend.backend() == "jax":
         import jax
 
-        function = jax.custom_vjp(lambda *arguments: forward(*arguments)[0])
+        function = jax.custom_vjp(plain or (lambda *arguments: forward(*arguments)[0]))
         function.defvjp(forward, lambda kept, gradient: backward(kept, *(gradient if isinstance(gradient, tuple) else (gradient,))))
         return function
 
