@@ -9,6 +9,7 @@ import numpy as np
 from electra_keras.config import PackingConfig
 from electra_keras.data.documents import Document, is_validation
 from electra_keras.data.packing import Examples, Layout, segment_bounds
+from electra_keras.data.portions import portions
 from electra_keras.data.tokenizer import WordPieceTokenizer
 
 BATCH_CHARACTERS = 1 << 18
@@ -80,12 +81,4 @@ def pieces(line: str) -> Iterator[str]:
 
 def document_batches(documents: Iterable[Document]) -> Iterator[list[Document]]:
     """Gathers documents into batches of about equal numbers of characters, the portions that workers get."""
-    batch, characters = [], 0
-    for document in documents:
-        batch.append(document)
-        characters += len(document.text)
-        if characters >= BATCH_CHARACTERS:
-            yield batch
-            batch, characters = [], 0
-    if batch:
-        yield batch
+    return portions(documents, BATCH_CHARACTERS, lambda document: len(document.text))

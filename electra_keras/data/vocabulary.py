@@ -9,11 +9,12 @@ import collections
 import os
 import pathlib
 import sys
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Sequence
 
 import numpy as np
 from tokenizers import Tokenizer, trainers
 
+from electra_keras.data.portions import portions
 from electra_keras.errors import TokenizerError
 
 SPECIAL_TOKENS = ("[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]")
@@ -53,14 +54,14 @@ def train_vocabulary(splitter: Tokenizer, texts: Collection[str], vocab_size: in
         continuing_subword_prefix=CONTINUATION,
         show_progress=False,
     )
-    splitter.train_from_iterator(_batches(texts), trainer)
+    splitter.train_from_iterator(portions(texts, CHARACTERS_PER_BATCH), trainer)
     return [*SPECIAL_TOKENS, *sorted(set(splitter.get_vocab()) - set(SPECIAL_TOKENS))]
 
 
 def count_characters(splitter: Tokenizer, texts: Collection[str]) -> dict[str, int]:
     """Counts the characters of the texts after cleaning, case folding and the like, white space left out."""
     raw = np.zeros(sys.maxunicode + 1, np.int64)
-    for batch in _batches(texts):
+    for batch in portions(texts, CHARACTERS_PER_BATCH):
         # A tenth of the time that collections.Counter takes.
         found = np.bincount(np.frombuffer("".join(batch).encode("utf-32-le"), np.uint32))
         raw[: len(found)] += found
@@ -135,14 +136,3 @@ def check_vocabulary(vocab: Sequence[str], name: str) -> None:
         raise TokenizerError(
             f"There is no {' and no '.join(missing)} in {name}. A WordPiece vocabulary needs {', '.join(SPECIAL_TOKENS)}, one a line."
         )
-
-
-def _batches(texts: Collection[str]) -> Iterator[list[str]]:
-    batch, characters = [], 0
-    for text in texts:
-        batch.append(text)
-        characters += len(text)
-        if characters >= CHARACTERS_PER_BATCH:
-            yield batch
-            batch, characters = [], 0
-    yield batch
