@@ -45,11 +45,11 @@ def dense_gelu(inputs, kernel, bias):
     return gelu(dense(inputs, kernel, bias))
 
 
-def _plain(product, bias):
-    return ops.cast(gelu_portable(ops.cast(product, "float32") + ops.cast(bias, "float32")), bias.dtype)
+def _plain(products, bias):
+    return ops.cast(gelu_portable(ops.cast(products, "float32") + ops.cast(bias, "float32")), bias.dtype)
 
 
-def _forward(product, bias):
+def _forward(products, bias):
     """Returns the result and its derivative, both of bias' dtype.
 
     Results that share an expensive part XLA on CPU computes anew from that part in all that uses them, here in the backward pass, and so
@@ -58,16 +58,16 @@ def _forward(product, bias):
     """
 
     def both():
-        inputs = ops.cast(product, "float32") + ops.cast(bias, "float32")
+        inputs = ops.cast(products, "float32") + ops.cast(bias, "float32")
         below = _chance_below(inputs)
         density = math.sqrt(0.5 / math.pi) * ops.exp(-0.5 * ops.square(inputs))
         return ops.cast(inputs * below, bias.dtype), ops.cast(below + inputs * density, bias.dtype)
 
     def neither():
-        unknown = ops.full_like(product, math.nan, dtype=bias.dtype)
+        unknown = ops.full_like(products, math.nan, dtype=bias.dtype)
         return unknown, unknown
 
-    return ops.cond(ops.isnan(product[0, 0]), neither, both)
+    return ops.cond(ops.isnan(products[0, 0]), neither, both)
 
 
 def _backward(derivative, gradient):
