@@ -94,10 +94,10 @@ class OtherBlock(keras.layers.Layer):
         self.attention_norm, self.output_norm = block.attention_norm, block.output_norm
         self.attention_drop, self.output_drop = block.attention_drop, block.output_drop
 
-        def matrix(units, name):
-            return dense(units, name, block.initialization, block.seed, block.dtype_policy)
+        def matrix(units, name, activation=None):
+            return dense(units, name, block.initialization, block.seed, block.dtype_policy, activation)
 
-        self.intermediate = matrix(self.intermediate_dim, "intermediate")
+        self.intermediate = matrix(self.intermediate_dim, "intermediate", gelu)
         self.gate = matrix(self.intermediate_dim, "gate") if architecture.gated else None
         self.projection = matrix(self.hidden_dim, "output")
         self.last_norm = layer_norm("last_norm", block.dtype_policy) if is_last and architecture.norm_first else None
@@ -124,7 +124,7 @@ class OtherBlock(keras.layers.Layer):
         return tokens if self.last_norm is None else self.last_norm(tokens)
 
     def _feed_forward(self, tokens):
-        wide = gelu(self.intermediate(tokens))
+        wide = self.intermediate(tokens)
         return self.projection(wide if self.gate is None else wide * self.gate(tokens))
 
     def compute_output_spec(self, inputs, padding_mask, positions=None, training=None):

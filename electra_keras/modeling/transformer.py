@@ -161,8 +161,8 @@ class TransformerBlock(keras.layers.Layer):
         if positions is not None:
             inputs = gather_tokens(inputs, positions, ops.shape(padding_mask)[1])
         tokens = self.attention_norm(inputs + self.attention_drop(mixed, training=training))
-        mixed = self.projection(self.intermediate(tokens))
-        return self.output_norm(tokens + self.output_drop(mixed, training=training))
+        wide = self.intermediate(tokens)
+        return self.output_norm(tokens + self.output_drop(self.projection(wide), training=training))
 
     def compute_output_spec(self, inputs, padding_mask, positions=None, training=None):
         """Returns the symbolic output."""

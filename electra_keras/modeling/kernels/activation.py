@@ -46,7 +46,7 @@ def dense_gelu(inputs, kernel, bias):
 
 
 def _plain(products, bias):
-    return ops.cast(gelu_portable(ops.cast(products, "float32") + ops.cast(bias, "float32")), bias.dtype)
+    return ops.cast(gelu_portable(_sum(products, bias)), bias.dtype)
 
 
 def _forward(products, bias):
@@ -58,7 +58,7 @@ def _forward(products, bias):
     """
 
     def both():
-        inputs = ops.cast(products, "float32") + ops.cast(bias, "float32")
+        inputs = _sum(products, bias)
         below = 0.5 * (1.0 + ops.erf(inputs * (1.0 / math.sqrt(2.0))))
         density = math.sqrt(0.5 / math.pi) * ops.exp(-0.5 * ops.square(inputs))
         return ops.cast(inputs * below, bias.dtype), ops.cast(below + inputs * density, bias.dtype)
@@ -72,4 +72,9 @@ def _forward(products, bias):
 
 def _backward(derivative, gradient):
     gradient = ops.cast(gradient, "float32") * ops.cast(derivative, "float32")
-    return gradient, ops.cast(column_sums(gradient, derivative.dtype), derivative.dtype)
+    return gradient, column_sums(gradient, derivative.dtype)
+
+
+def _sum(products, bias):
+    """Returns float32 (rows, units), what GELU is of."""
+    return ops.cast(products, "float32") + ops.cast(bias, "float32")

@@ -36,5 +36,4 @@ def _backward(segment_ids, gradient):
     in_second = ops.reshape(ops.not_equal(segment_ids, 0), (1, batch_size * length))
     is_own = ops.equal(ops.expand_dims(ops.arange(TILES[-1]), axis=1), ops.cast(in_second, "int32"))
     segments = wide_product(ops.cast(is_own, gradient.dtype), ops.reshape(gradient, (batch_size * length, features)), -2)[:2]
-    sums = (ops.reshape(positions, (length, features)), segments)
-    return gradient, *(ops.cast(part, gradient.dtype) for part in sums), None
+    return gradient, ops.reshape(positions, (length, features)), ops.cast(segments, gradient.dtype), None

@@ -28,7 +28,7 @@ def dense(inputs, kernel, bias):
         and every rounding is a pass over the numbers.
     """
     if _is_fast_with_wide_results(inputs):
-        result = custom_gradient(_dense_forward, _dense_backward)(inputs, kernel, bias)
+        result = custom_gradient(_bias_forward, _bias_backward)(product(inputs, kernel), bias)
         # TensorFlow adds no numbers of different widths, as the residual connection would.
         return result if keras.backend.backend() == "jax" else ops.cast(result, inputs.dtype)
     if keras.backend.backend() == "torch" and len(inputs.shape) == 2:
@@ -102,16 +102,6 @@ def _product_backward(kept, gradient):
     return tuple(ops.cast(part, inputs.dtype) for part in gradients)
 
 
-def _dense_forward(inputs, kernel, bias):
-    result, kept = _product_forward(inputs, kernel)
-    return result + ops.cast(bias, "float32"), kept
-
-
-def _dense_backward(kept, gradient):
-    inputs, _ = kept
-    return *_product_backward(kept, gradient), ops.cast(column_sums(gradient, inputs.dtype), inputs.dtype)
-
-
 def _logits_forward(inputs, embeddings):
     return wide_product(inputs, embeddings, -1), (inputs, embeddings)
 
@@ -128,20 +118,20 @@ def _bias_forward(logits, bias):
 
 
 def _bias_backward(bias, gradient):
-    return gradient, ops.cast(column_sums(gradient, bias.dtype), bias.dtype)
+    return gradient, column_sums(gradient, bias.dtype)
 
 
 def column_sums(gradient, dtype):
-    """Returns float32 (columns,), the sums over the rows of a gradient that the products take as `dtype`.
+    """Returns (columns,) of `dtype`, the sums in float32 over the rows of a gradient that the products take as `dtype`.
 
     Under JAX by their product with rows of ones: a sum would want the gradient in float32 as well, a pass that nothing else needs, and
     over as many columns as a vocabulary has it goes by small steps, ten times as slowly. Under TensorFlow that costs more than it saves.
     """
     if not jax_compiles_for_cpu():
-        return ops.sum(gradient, axis=0)
+        return ops.cast(ops.sum(gradient, axis=0), dtype)
     # For a single row XLA leaves its fast library, and writes the gradient in float32 after all.
     ones = ops.ones((TILES[-1], gradient.shape[0]), dtype=dtype)
-    return wide_product(ones, ops.cast(gradient, dtype), -2)[0]
+    return ops.cast(wide_product(ones, ops.cast(gradient, dtype), -2)[0], dtype)
 
 
 def wide_product(left, right, axis):
@@ -170,8 +160,7 @@ def wide_product(left, right, axis):
 
     # TensorFlow's XLA folds transpositions before and behind a product into it, tiled ones too, and then has no code for the product.
     left, right = xla_optimization_barrier([left, right])
-    product = tf.raw_ops.BatchMatMulV3(x=left, y=right, Tout=tf.float32, adj_x=False, adj_y=axis == -1)
-    return xla_optimization_barrier([product])[0]
+    return xla_optimization_barrier([tf.raw_ops.BatchMatMulV3(x=left, y=right, Tout=tf.float32, adj_x=False, adj_y=axis == -1)])[0]
 
 
 def _outer_sum(left, right):
