@@ -6,7 +6,7 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from electra_keras.modeling.kernels.matmul import transpose, wide_product
+from electra_keras.modeling.kernels.matmul import TILES, transpose, wide_product
 from electra_keras.modeling.kernels.xla import compiles_for_cpu, custom_gradient, jax_compiles_for_cpu
 
 MASKED_SCORE = -1e9
@@ -114,7 +114,7 @@ def _attend_in_bfloat16(query, key, value, padding_mask, drop):
     batch_size, queries, num_heads, _ = ops.shape(query)
     length = ops.shape(key)[1]
     arguments = [_by_head(part) for part in (query, key, value)]
-    arguments.append(ops.repeat(_padding_bias(padding_mask)[:, None, :], num_heads, axis=0))
+    arguments.append(ops.repeat(ops.cast(_padding_bias(padding_mask), "bfloat16")[:, :, None], num_heads, axis=0))
     if drop is not None:
         factor = drop(ops.ones((batch_size, num_heads, queries, length), dtype="float32"))
         arguments.append(ops.reshape(factor, (batch_size * num_heads, queries, length)))
@@ -139,13 +139,14 @@ def _bfloat16_forward(query, key, value, bias, *factor):
         query: bfloat16 (heads, queries, head_dim), those of all examples.
         key: bfloat16 (heads, length, head_dim).
         value: as key.
-        bias: float32 (heads, 1, length), added to the scores.
+        bias: bfloat16 (heads, length, 1), added to the scores.
         factor: float32 (heads, queries, length), times the weights; or nothing.
     """
-    scores = wide_product(query, key, -1) * (1.0 / math.sqrt(query.shape[-1])) + bias
+    query = query * (1.0 / math.sqrt(query.shape[-1]))
+    scores = _scores(query, key, bias)
     weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
-    totals = ops.sum(weights, axis=-1, keepdims=True)
     both = [ops.cast(part, "bfloat16") for part in (weights, *(weights * part for part in factor))]
+    totals = _row_sums(weights, both[0])
     # The division follows the second product, where there are head_dim numbers a query to divide instead of length.
     mixed = wide_product(both[-1], value, -2) / totals
     return ops.cast(mixed, "bfloat16"), (query, key, value, both, totals, mixed)
@@ -159,14 +160,45 @@ def _bfloat16_backward(kept, gradient):
     mean = ops.sum(gradient * mixed, axis=-1, keepdims=True)
     rounded = ops.cast(gradient, "bfloat16")
     scores = ops.cast(used, "float32") * wide_product(rounded, value, -1) - ops.cast(weights, "float32") * mean
-    scores = ops.cast(scores * (1.0 / math.sqrt(query.shape[-1])), "bfloat16")
-    gradients = (
-        wide_product(scores, key, -2),
-        wide_product(transpose(scores), query, -2),
-        wide_product(transpose(used), rounded, -2),
-    )
+    scores = ops.cast(scores, "bfloat16")
+    by_query = wide_product(scores, key, -2) * (1.0 / math.sqrt(query.shape[-1]))
+    gradients = ops.cast(by_query, "bfloat16"), _summed_over_queries(scores, query), _summed_over_queries(used, rounded)
     # Bias and factor depend on no weight.
-    return *(ops.cast(part, "bfloat16") for part in gradients), *(None for _ in both)
+    return *gradients, *(None for _ in both)
+
+
+def _scores(query, key, bias):
+    """Returns float32 (heads, queries, length), query times key plus bias.
+
+    Under JAX the product adds the bias too, for XLA would write it out for every query.
+    """
+    if not jax_compiles_for_cpu():
+        return wide_product(query, key, -1) + ops.cast(ops.transpose(bias, (0, 2, 1)), "float32")
+    with_ones = ops.pad(query, ((0, 0), (0, 0), (0, TILES[-1])), constant_values=1)
+    with_bias = ops.concatenate([key, ops.pad(bias, ((0, 0), (0, 0), (0, TILES[-1] - 1)))], axis=-1)
+    return wide_product(with_ones, with_bias, -1)
+
+
+def _row_sums(weights, rounded):
+    """Returns float32 (heads, queries, 1), the weights' sums, in one form or the other.
+
+    As products with ones, under JAX, nothing but the product needs the weights, and they are never written in float32.
+    """
+    if not jax_compiles_for_cpu():
+        return ops.sum(weights, axis=-1, keepdims=True)
+    heads, _, length = rounded.shape
+    return wide_product(rounded, ops.ones((heads, TILES[-1], length), dtype=rounded.dtype), -1)[..., :1]
+
+
+def _summed_over_queries(left, right):
+    """Returns bfloat16 left^T right, (heads, length, head_dim), of (heads, queries, length) and the smaller (heads, queries, head_dim).
+
+    Under JAX the smaller matrices are transposed: for 512 queries and 64 dimensions in a quarter of the time. TensorFlow's XLA, which
+    computes such products less well, loses by it.
+    """
+    if not jax_compiles_for_cpu():
+        return ops.cast(wide_product(transpose(left), right, -2), "bfloat16")
+    return transpose(ops.cast(wide_product(transpose(right), left, -2), "bfloat16"))
 
 
 def _by_head(part):
