@@ -180,9 +180,9 @@ def _scores(query, key, bias):
 
 
 def _row_sums(weights, rounded):
-    """Returns float32 (heads, queries, 1), the weights' sums, in one form or the other.
+    """Returns float32 (heads, queries, 1), the sums of weights, of which `rounded` is the bfloat16 form.
 
-    As products with ones, under JAX, nothing but the product needs the weights, and they are never written in float32.
+    Under JAX as products with ones: then nothing needs the weights in float32, and they are never written so.
     """
     if not jax_compiles_for_cpu():
         return ops.sum(weights, axis=-1, keepdims=True)
