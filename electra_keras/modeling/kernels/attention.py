@@ -142,8 +142,9 @@ def _bfloat16_forward(query, key, value, bias, *factor):
         bias: bfloat16 (heads, length, 1), added to the scores.
         factor: float32 (heads, queries, length), times the weights; or nothing.
     """
-    query = query * (1.0 / math.sqrt(query.shape[-1]))
-    scores = _scores(query, key, bias)
+    exact, rest = _parted_scale(query)
+    query = query * exact
+    scores = _scores(query, key, bias) * rest
     weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
     both = [ops.cast(part, "bfloat16") for part in (weights, *(weights * part for part in factor))]
     totals = _row_sums(weights, both[0])
@@ -155,16 +156,27 @@ def _bfloat16_forward(query, key, value, bias, *factor):
 def _bfloat16_backward(kept, gradient):
     query, key, value, both, totals, mixed = kept
     weights, used = both[0], both[-1]
+    exact, rest = _parted_scale(query)
     gradient = ops.cast(gradient, "float32") / totals
     # The softmax's own gradient takes from every weight's the mean over its row.
     mean = ops.sum(gradient * mixed, axis=-1, keepdims=True)
     rounded = ops.cast(gradient, "bfloat16")
     scores = ops.cast(used, "float32") * wide_product(rounded, value, -1) - ops.cast(weights, "float32") * mean
-    scores = ops.cast(scores, "bfloat16")
-    by_query = wide_product(scores, key, -2) * (1.0 / math.sqrt(query.shape[-1]))
+    scores = ops.cast(scores * rest, "bfloat16")
+    by_query = wide_product(scores, key, -2) * exact
     gradients = ops.cast(by_query, "bfloat16"), _summed_over_queries(scores, query), _summed_over_queries(used, rounded)
     # Bias and factor depend on no weight.
     return *gradients, *(None for _ in both)
+
+
+def _parted_scale(query):
+    """Returns a power of two, by which 16 bits are multiplied without rounding, and what is left of the scores' scale: 1 for 64 dimensions.
+
+    XLA drops a multiplication by 1, and writes any other factor of the scores out in their size.
+    """
+    scale = 1.0 / math.sqrt(query.shape[-1])
+    exact = 2.0 ** math.ceil(math.log2(scale))
+    return exact, scale / exact
 
 
 def _scores(query, key, bias):

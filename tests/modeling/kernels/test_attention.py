@@ -48,6 +48,20 @@ def test_sixteen_bits_keep_their_dtype_and_their_digits(form, dtype, tolerance, 
     np.testing.assert_allclose(keras.ops.convert_to_numpy(keras.ops.cast(mixed, "float32")), attend_numpy(*parts), atol=tolerance)
 
 
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="there the scores themselves are of 16 bits")
+@pytest.mark.parametrize("head_dim", [8, 16])
+def test_the_scale_of_the_scores_is_not_rounded_to_bfloat16(head_dim, compiled):
+    # The root of 8 is no power of two, that of 16 is: both must leave the error that the results' own rounding makes.
+    random = np.random.default_rng(0)
+    query, key, value = map(rounded_to_bfloat16, random.normal(size=(3, 4, 32, 2, head_dim)) * np.array([4, 4, 1]).reshape(3, 1, 1, 1, 1))
+    padding_mask = np.ones((4, 32), dtype=np.int32)
+    vectors = [keras.ops.cast(vector, "bfloat16") for vector in (query, key, value)]
+    mixed = compiled(attend)(*vectors, keras.ops.convert_to_tensor(padding_mask))
+    exact = attend_numpy(query, key, value, padding_mask)
+    error = keras.ops.convert_to_numpy(keras.ops.cast(mixed, "float32")) - exact
+    assert np.sqrt(np.mean(error**2) / np.mean(exact**2)) < 2.5e-3
+
+
 def test_float16_holds_a_long_row_of_large_values():
     # The undivided weights of 512 equal keys would add up to 512 * 200, beyond float16's 65,504.
     flat = keras.ops.zeros((1, 512, 1, 4), dtype="float16")
