@@ -15,7 +15,7 @@ import numpy as np
 from shapes import SHAPES, Shape, random_batches
 from turns import take_answers
 
-from electra_keras.backend import use_wide_vectors
+from electra_keras.backend import compute_in_asking_thread, use_wide_vectors
 
 OUR_ENGINES = ("jax", "tensorflow", "torch")
 MATMUL_ENGINES = {"matmul_jax": "jax", "matmul_torch": "torch"}
@@ -76,6 +76,8 @@ def build(job: Job) -> Run:
         os.environ["KERAS_BACKEND"] = engine
         # As the command does for itself.
         use_wide_vectors()
+        if engine == "jax":
+            compute_in_asking_thread()
         return fit_run(shape, precision)
     from peers import build_step
 

@@ -76,6 +76,17 @@ def use_wide_vectors() -> None:
         os.environ[XLA_VARIABLE] = f"{flags} {VECTOR_FLAG}=512".lstrip()
 
 
+def compute_in_asking_thread() -> None:
+    """Has JAX compute on CPUs in the thread that calls a function, not in one of its own two, which take turns.
+
+    For commands, which own their process, after the backend is chosen and before anything is computed. A step's memory then comes from one
+    arena of malloc, and the next step's can be the same memory; from two it would be kept twice. Calls return when all is computed.
+    """
+    import jax
+
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
 def keep_compiled_functions(report: Callable[[str], None]) -> pathlib.Path | None:
     """Has JAX keep what it compiles in the user's cache folder, so that the next command need not compile it again.
 

@@ -18,7 +18,7 @@ from typing import Any
 import jsonargparse
 
 from electra_keras import __version__, terminal
-from electra_keras.backend import choose_backend, keep_compiled_functions, use_wide_vectors
+from electra_keras.backend import choose_backend, compute_in_asking_thread, keep_compiled_functions, use_wide_vectors
 from electra_keras.cli_exchange import EXPORT_OPTIONS, IMPORT_OPTIONS, PUSH_OPTIONS, push
 from electra_keras.cli_messages import explained_figures, plain_message, refuse_unknown_words
 from electra_keras.config_loading import add_config_arguments, config_fields, given_overrides, load_config
@@ -91,7 +91,8 @@ def pretrain(arguments: Mapping[str, Any]) -> None:
     overrides = given_overrides(arguments)
     wanted = overrides.pop("backend", None)
     config = load_config(arguments["config"], overrides)
-    _prepare_backend(wanted, config.backend)
+    if _prepare_backend(wanted, config.backend) == "jax":
+        compute_in_asking_thread()
 
     from electra_keras.training.run import pretrain as train
 

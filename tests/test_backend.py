@@ -194,3 +194,18 @@ def test_xla_is_asked_for_wide_vectors_unless_the_user_has_chosen(monkeypatch, b
         monkeypatch.delenv("XLA_FLAGS")
     use_wide_vectors()
     assert os.environ["XLA_FLAGS"] == after
+
+
+@pytest.mark.parametrize("settings", [[], ["electra_keras.backend.compute_in_asking_thread()"]], ids=["by itself", "asked to"])
+def test_jax_computes_in_the_asking_thread_only_when_asked_to(settings):
+    program = [
+        "import jax, electra_keras.backend",
+        *settings,
+        "power = jax.jit(lambda matrix: jax.lax.fori_loop(0, 30, lambda _, product: product @ matrix, matrix))",
+        "matrix = jax.numpy.eye(800)",
+        "power(matrix).block_until_ready()",
+        "print(power(matrix).is_ready())",
+    ]
+    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
+    process = subprocess.run([sys.executable, "-c", "\n".join(program)], capture_output=True, text=True, check=True, env=environment)
+    assert process.stdout.strip() == str(bool(settings))

@@ -21,9 +21,8 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
 
     A sequence may have fewer queries than tokens, where the others' results are not wanted.
 
-    PyTorch's fused kernel, and cuDNN's through JAX on an accelerator; XLA on CPU and TensorFlow have none, and there the products written
-    out are the fastest (forward and backward of (32, 128, 4, 64) in float32 on two cores under JAX: 57 ms, against 71 ms for
-    `jax.nn.dot_product_attention`), in bfloat16 with gradients of their own.
+    PyTorch's fused kernel, and cuDNN's through JAX on an accelerator; XLA on CPU and TensorFlow have none, and there the products are
+    written out, under JAX and in bfloat16 with gradients of their own.
 
     Args:
         query: float (batch, queries, heads, head_dim).
@@ -36,11 +35,11 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
         float (batch, queries, heads, head_dim), of value's dtype. The softmax is computed in float32.
     """
     if compiles_for_cpu():
-        if keras.backend.standardize_dtype(value.dtype) == "bfloat16":
-            return _attend_in_bfloat16(query, key, value, padding_mask, drop)
+        is_bfloat16 = keras.backend.standardize_dtype(value.dtype) == "bfloat16"
+        form = _attend_by_head if is_bfloat16 or jax_compiles_for_cpu() else attend_portable
         # XLA on CPU has no fast product of float16.
-        parts = [ops.cast(part, "float32") for part in (query, key, value)]
-        return ops.cast(attend_portable(*parts, padding_mask, drop), value.dtype)
+        parts = [part if is_bfloat16 else ops.cast(part, "float32") for part in (query, key, value)]
+        return ops.cast(form(*parts, padding_mask, drop), value.dtype)
     match keras.backend.backend():
         case "jax" if drop is None:
             return _attend_fused(query, key, value, padding_mask)
@@ -104,21 +103,21 @@ def _padding_bias(padding_mask):
     return (1.0 - ops.cast(padding_mask, "float32")) * MASKED_SCORE
 
 
-def _attend_in_bfloat16(query, key, value, padding_mask, drop):
-    """Attention for XLA on CPUs: products of bfloat16 by its fast library, softmax and all sums in float32.
+def _attend_by_head(query, key, value, padding_mask, drop):
+    """Attention for XLA on CPUs: products of float32 or bfloat16 by its fast library, softmax and all sums in float32.
 
-    XLA's own gradients leave that library, and einsum does for two batch dimensions. Under JAX a few heads at a time, so that what lies
-    between their products stays in the cache. Forward and backward of (4, 512, 4, 64) on two cores: 35 ms in float32, 22 in bfloat16 with
-    all heads at once, 13 by two heads; of (16, 128, 4, 64) 11, 5.4, and 5.0 by 32.
+    XLA's own gradients leave that library, and einsum does for two batch dimensions, in float32 for products that one thread computes.
+    Under JAX a few heads at a time, so that what lies between their products stays in the cache. Forward and backward of (4, 512, 4, 64) in
+    bfloat16 on two cores: 22 ms with all heads at once, 13 by two heads; of (16, 128, 4, 64) 5.4, and 5.0 by 32.
     """
     batch_size, queries, num_heads, _ = ops.shape(query)
     length = ops.shape(key)[1]
     arguments = [_by_head(part) for part in (query, key, value)]
-    arguments.append(ops.repeat(ops.cast(_padding_bias(padding_mask), "bfloat16")[:, :, None], num_heads, axis=0))
+    arguments.append(ops.repeat(ops.cast(_padding_bias(padding_mask), value.dtype)[:, :, None], num_heads, axis=0))
     if drop is not None:
         factor = drop(ops.ones((batch_size, num_heads, queries, length), dtype="float32"))
         arguments.append(ops.reshape(factor, (batch_size * num_heads, queries, length)))
-    attend_heads = custom_gradient(_bfloat16_forward, _bfloat16_backward)
+    attend_heads = custom_gradient(_heads_forward, _heads_backward)
     parts = _num_parts(batch_size * num_heads, queries, length)
     mixed = [attend_heads(*part) for part in zip(*(ops.split(argument, parts) for argument in arguments), strict=True)]
     return _by_token(ops.concatenate(mixed), num_heads)
@@ -132,39 +131,39 @@ def _num_parts(heads, queries, length):
     return next(parts for parts in range(1, heads + 1) if heads % parts == 0 and heads // parts <= fitting)
 
 
-def _bfloat16_forward(query, key, value, bias, *factor):
+def _heads_forward(query, key, value, bias, *factor):
     """Returns the mixed values, and what the gradient needs.
 
     Args:
-        query: bfloat16 (heads, queries, head_dim), those of all examples.
-        key: bfloat16 (heads, length, head_dim).
+        query: float32 or bfloat16 (heads, queries, head_dim), those of all examples.
+        key: of query's dtype (heads, length, head_dim).
         value: as key.
-        bias: bfloat16 (heads, length, 1), added to the scores.
+        bias: of query's dtype (heads, length, 1), added to the scores.
         factor: float32 (heads, queries, length), times the weights; or nothing.
     """
     exact, rest = _parted_scale(query)
     query = query * exact
     scores = _scores(query, key, bias) * rest
     weights = ops.exp(scores - ops.max(scores, axis=-1, keepdims=True))
-    both = [ops.cast(part, "bfloat16") for part in (weights, *(weights * part for part in factor))]
+    both = [ops.cast(part, query.dtype) for part in (weights, *(weights * part for part in factor))]
     totals = _row_sums(weights, both[0])
     # The division follows the second product, where there are head_dim numbers a query to divide instead of length.
     mixed = wide_product(both[-1], value, -2) / totals
-    return ops.cast(mixed, "bfloat16"), (query, key, value, both, totals, mixed)
+    return ops.cast(mixed, query.dtype), (query, key, value, both, totals, mixed)
 
 
-def _bfloat16_backward(kept, gradient):
+def _heads_backward(kept, gradient):
     query, key, value, both, totals, mixed = kept
     weights, used = both[0], both[-1]
     exact, rest = _parted_scale(query)
     gradient = ops.cast(gradient, "float32") / totals
     # The softmax's own gradient takes from every weight's the mean over its row.
     mean = ops.sum(gradient * mixed, axis=-1, keepdims=True)
-    rounded = ops.cast(gradient, "bfloat16")
+    rounded = ops.cast(gradient, query.dtype)
     scores = ops.cast(used, "float32") * wide_product(rounded, value, -1) - ops.cast(weights, "float32") * mean
-    scores = ops.cast(scores * rest, "bfloat16")
+    scores = ops.cast(scores * rest, query.dtype)
     by_query = wide_product(scores, key, -2) * exact
-    gradients = ops.cast(by_query, "bfloat16"), _summed_over_queries(scores, query), _summed_over_queries(used, rounded)
+    gradients = ops.cast(by_query, query.dtype), _summed_over_queries(scores, query), _summed_over_queries(used, rounded)
     # Bias and factor depend on no weight.
     return *gradients, *(None for _ in both)
 
@@ -192,7 +191,7 @@ def _scores(query, key, bias):
 
 
 def _row_sums(weights, rounded):
-    """Returns float32 (heads, queries, 1), the sums of weights, of which `rounded` is the bfloat16 form.
+    """Returns float32 (heads, queries, 1), the sums of weights, of which `rounded` is the form for products.
 
     Under JAX as products with ones: then nothing needs the weights in float32, and they are never written so.
     """
@@ -203,14 +202,14 @@ def _row_sums(weights, rounded):
 
 
 def _summed_over_queries(left, right):
-    """Returns bfloat16 left^T right, (heads, length, head_dim), of (heads, queries, length) and the smaller (heads, queries, head_dim).
+    """Returns left^T right, (heads, length, head_dim), of (heads, queries, length) and the smaller (heads, queries, head_dim).
 
     Under JAX the smaller matrices are transposed: for 512 queries and 64 dimensions in a quarter of the time. TensorFlow's XLA, which
     computes such products less well, loses by it.
     """
     if not jax_compiles_for_cpu():
-        return ops.cast(wide_product(transpose(left), right, -2), "bfloat16")
-    return transpose(ops.cast(wide_product(transpose(right), left, -2), "bfloat16"))
+        return ops.cast(wide_product(transpose(left), right, -2), right.dtype)
+    return transpose(ops.cast(wide_product(transpose(right), left, -2), right.dtype))
 
 
 def _by_head(part):

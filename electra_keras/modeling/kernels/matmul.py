@@ -136,14 +136,14 @@ def column_sums(gradient, dtype):
 
 
 def wide_product(left, right, axis):
-    """Multiplies matrices of bfloat16 to ones of float32, by XLA's fast library on CPUs.
+    """Multiplies matrices of bfloat16, or under JAX of float32, to ones of float32, by XLA's fast library on CPUs.
 
     One dimension may precede the matrices' two. With more XLA leaves that library: attention of (4, 512, 4, 64), forward and backward, took
     38 ms by products of four dimensions and 13 to 18 by those of three.
 
     Args:
-        left: bfloat16 ([n,] rows, summed).
-        right: bfloat16 ([n,] summed, columns), or ([n,] columns, summed).
+        left: bfloat16 or float32 ([n,] rows, summed).
+        right: of left's dtype ([n,] summed, columns), or ([n,] columns, summed).
         axis: right's dimension to sum over, -2 or -1.
 
     Returns:

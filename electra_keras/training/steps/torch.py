@@ -4,7 +4,6 @@ import torch
 
 from electra_keras.objectives.protocol import Batch
 from electra_keras.training.steps.torch_gradients import EagerGradients, RecordedGradients
-from electra_keras.training.steps.torch_memory import keep_freed_memory
 from electra_keras.training.steps.torch_optimizer import FusedAdamW, global_norm
 
 
@@ -56,8 +55,6 @@ class TorchSteps:
     def _gradients_function(self) -> EagerGradients:
         # Recordings have been tried on CPUs alone, and torch.compile wants to see the layers itself.
         on_cpu = self.trainable_variables[0].value.device.type == "cpu"
-        if on_cpu:
-            keep_freed_memory()
         return RecordedGradients(self) if on_cpu and not (self.run_eagerly or self.jit_compile) else EagerGradients(self)
 
     def _micro_batches(self, batch):

@@ -1,0 +1,78 @@
+import json
+import platform
+import subprocess
+import sys
+
+import keras
+import pytest
+from witnesses.tiny import VOCAB_SIZE, random_batch, tiny_config
+
+from electra_keras.training import kept_memory
+from electra_keras.training.run import build_pretrainer
+
+PROGRAM = """
+import json, resource, threading
+from electra_keras.training.kept_memory import keep_freed_memory
+
+def page_faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(10):
+        [b"x" * {size} for _ in range({count})]
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+def compare():
+    given_back = page_faults()
+    keep_freed_memory()
+    page_faults()
+    print(json.dumps([given_back, page_faults()]))
+
+{call}
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+@pytest.mark.parametrize(
+    ("size", "count", "call"),
+    [(2**26, 1, "compare()"), (2**24, 6, "thread = threading.Thread(target=compare); thread.start(); thread.join()")],
+    ids=["one large array", "several heaps of a thread's own"],
+)
+def test_freed_memory_is_taken_again(size, count, call):
+    process = subprocess.run(
+        [sys.executable, "-c", PROGRAM.format(size=size, count=count, call=call)], capture_output=True, text=True, check=True
+    )
+    given_back, kept = json.loads(process.stdout)
+    # Ten times 64 MB or more: 163,840 pages of 4 KB, or 320 of 2 MB.
+    assert given_back >= 320
+    assert kept < given_back / 10
+
+
+def test_another_c_library_is_left_alone(monkeypatch):
+    loaded = []
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    monkeypatch.setattr(kept_memory.ctypes, "CDLL", loaded.append)
+    kept_memory.keep_freed_memory()
+    assert loaded == []
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_a_refused_setting_is_said(monkeypatch):
+    class Refusing:
+        def mallopt(self, parameter, value):
+            return 0
+
+    monkeypatch.setattr(kept_memory.ctypes, "CDLL", lambda name: Refusing())
+    with pytest.raises(RuntimeError, match="mallopt refused parameter -1"):
+        kept_memory.keep_freed_memory()
+
+
+@pytest.mark.backend
+def test_training_keeps_freed_memory_and_measuring_does_not(monkeypatch):
+    calls = []
+    monkeypatch.setattr("electra_keras.training.pretrainer.keep_freed_memory", lambda: calls.append("kept"))
+    model = build_pretrainer(tiny_config(), VOCAB_SIZE)
+    model.compile(optimizer=keras.optimizers.SGD(0.1))
+    x, y, weights = random_batch()
+    model.test_on_batch(x, y, sample_weight=weights)
+    assert calls == []
+    model.train_on_batch(x, y, sample_weight=weights)
+    assert calls == ["kept"]
