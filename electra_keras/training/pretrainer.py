@@ -62,8 +62,9 @@ class ElectraPretrainer(step_mixin(), keras.Model):
         return model({name: inputs[name] for name in model.input}, training=training)
 
     def make_train_function(self, force: bool = False) -> Any:
-        """As Keras' own, which `fit` calls as it begins: from then on the steps' memory is kept."""
-        keep_freed_memory()
+        """As Keras' own, which asks for the function whenever it trains; once there is one, the steps' memory is kept."""
+        if force or self.train_function is None:
+            keep_freed_memory()
         return super().make_train_function(force)
 
     def measure(self, batch: Batch, counts: dict[str, Tensor], training: bool) -> tuple[Tensor, Measurement]:
