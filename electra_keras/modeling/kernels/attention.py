@@ -15,6 +15,13 @@ MASKED_SCORE = -1e9
 CACHED_SCORES = 1 << 19
 """Scores that are computed at a time where that pays: 2 MB of float32, a core's second cache."""
 
+LONG_SEQUENCE = 256
+"""Tokens from which TensorFlow's XLA gains in float32 by products of one batch dimension.
+
+What keeps it from folding transpositions into them has a price. Whole steps without dropout were 0.95 and 0.98 times as fast at length 128
+(bench_tiny, small), 1.14 at 256 (bench_tiny) and 1.09 at 512 (small).
+"""
+
 
 def attend(query, key, value, padding_mask, drop: Callable | None = None):
     """Mixes the values of every sequence by the softmax of its scaled query-key products, by the backend's fastest form.
@@ -22,7 +29,7 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
     A sequence may have fewer queries than tokens, where the others' results are not wanted.
 
     PyTorch's fused kernel, and cuDNN's through JAX on an accelerator; XLA on CPU and TensorFlow have none, and there the products are
-    written out, under JAX and in bfloat16 with gradients of their own.
+    written out: under JAX, in bfloat16 and over long sequences with gradients of their own.
 
     Args:
         query: float (batch, queries, heads, head_dim).
@@ -36,7 +43,7 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
     """
     if compiles_for_cpu():
         is_bfloat16 = keras.backend.standardize_dtype(value.dtype) == "bfloat16"
-        form = _attend_by_head if is_bfloat16 or jax_compiles_for_cpu() else attend_portable
+        form = _attend_by_head if is_bfloat16 or _gains_by_head_in_float32(key.shape[1]) else attend_portable
         # XLA on CPU has no fast product of float16.
         parts = [part if is_bfloat16 else ops.cast(part, "float32") for part in (query, key, value)]
         return ops.cast(form(*parts, padding_mask, drop), value.dtype)
@@ -47,6 +54,10 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
             return _attend_torch(query, key, value, padding_mask, drop)
         case _:
             return attend_portable(query, key, value, padding_mask, drop)
+
+
+def _gains_by_head_in_float32(length):
+    return jax_compiles_for_cpu() or (length is not None and length >= LONG_SEQUENCE)
 
 
 def split_in_three(stream):
@@ -204,10 +215,10 @@ def _row_sums(weights, rounded):
 def _summed_over_queries(left, right):
     """Returns left^T right, (heads, length, head_dim), of (heads, queries, length) and the smaller (heads, queries, head_dim).
 
-    Under JAX the smaller matrices are transposed: for 512 queries and 64 dimensions in a quarter of the time. TensorFlow's XLA, which
-    computes such products less well, loses by it.
+    The smaller matrices are transposed: for 512 queries and 64 dimensions in a quarter of the time. TensorFlow's XLA, which computes such
+    products of bfloat16 less well, loses by it.
     """
-    if not jax_compiles_for_cpu():
+    if keras.backend.standardize_dtype(left.dtype) == "bfloat16" and not jax_compiles_for_cpu():
         return ops.cast(wide_product(transpose(left), right, -2), right.dtype)
     return transpose(ops.cast(wide_product(transpose(right), left, -2), right.dtype))
 

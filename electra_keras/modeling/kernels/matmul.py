@@ -136,7 +136,7 @@ def column_sums(gradient, dtype):
 
 
 def wide_product(left, right, axis):
-    """Multiplies matrices of bfloat16, or under JAX of float32, to ones of float32, by XLA's fast library on CPUs.
+    """Multiplies matrices of bfloat16 or float32 to ones of float32, by XLA's fast library on CPUs.
 
     One dimension may precede the matrices' two. With more XLA leaves that library: attention of (4, 512, 4, 64), forward and backward, took
     38 ms by products of four dimensions and 13 to 18 by those of three.
