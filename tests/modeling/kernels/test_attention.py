@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from scipy.special import softmax
 
-from electra_keras.modeling.kernels import attention
+from electra_keras.modeling.kernels import attention, attention_by_head
 from electra_keras.modeling.kernels.attention import attend, attend_portable
 
 pytestmark = pytest.mark.backend
@@ -149,7 +149,7 @@ def test_bfloat16_at_lengths_with_and_without_tiles_drops_every_weight_by_its_ow
 ):
     # Transpositions in tiles fit one length alone; a factor differs from weight to weight, as dropout's does. Heads are taken all at once,
     # some at a time, and one by one.
-    monkeypatch.setattr(attention, "CACHED_SCORES", cached_scores)
+    monkeypatch.setattr(attention_by_head, "CACHED_SCORES", cached_scores)
     random = np.random.default_rng(1)
     rounded = [rounded_to_bfloat16(vector) for vector in random.normal(size=(3, 2, length, 3, 4)).astype(np.float32)]
     factor = 1.25 * random.integers(0, 2, (2, 3, length, length)).astype(np.float32)
@@ -174,13 +174,6 @@ def test_dropout_acts_on_the_normalised_weights(parts):
     for form in (attend, attend_portable):
         doubled = form(*tensors, drop=lambda weights: 2.0 * weights)
         np.testing.assert_allclose(keras.ops.convert_to_numpy(doubled), 2 * attend_numpy(*parts), atol=2e-6)
-
-
-@pytest.mark.skipif(keras.backend.backend() != "jax", reason="only JAX takes some heads at a time")
-def test_as_many_heads_at_a_time_as_the_cache_holds():
-    # 16 heads of 512 x 512 scores, 64 of 128 x 128; 3 heads that fit, 3 of which only one fits, few queries, and sizes not known yet.
-    sizes = [(16, 512, 512), (64, 128, 128), (3, 10, 10), (3, 700, 700), (64, 19, 128), (None, 128, 128), (16, 77, None)]
-    assert [attention._num_parts(*size) for size in sizes] == [8, 2, 1, 3, 1, 1, 1]
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
