@@ -9,13 +9,6 @@ from keras import ops
 from electra_keras.modeling.kernels.attention_by_head import MASKED_SCORE, attend_by_head, padding_bias
 from electra_keras.modeling.kernels.xla import compiles_for_cpu, custom_gradient, jax_compiles_for_cpu
 
-LONG_SEQUENCE = 256
-"""Tokens from which TensorFlow's XLA gains in float32 by products of one batch dimension.
-
-What keeps it from folding transpositions into them has a price. Whole steps without dropout were 0.95 and 0.98 times as fast at length 128
-(bench_tiny, small), 1.14 at 256 (bench_tiny) and 1.09 at 512 (small).
-"""
-
 
 def attend(query, key, value, padding_mask, drop: Callable | None = None):
     """Mixes the values of every sequence by the softmax of its scaled query-key products, by the backend's fastest form.
@@ -23,7 +16,7 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
     A sequence may have fewer queries than tokens, where the others' results are not wanted.
 
     PyTorch's fused kernel, and cuDNN's through JAX on an accelerator; XLA on CPU and TensorFlow have none, and there the products are
-    written out: under JAX, in bfloat16 and over long sequences with gradients of their own.
+    written out, for XLA on CPU with gradients of their own.
 
     Args:
         query: float (batch, queries, heads, head_dim).
@@ -36,11 +29,10 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
         float (batch, queries, heads, head_dim), of value's dtype. The softmax is computed in float32.
     """
     if compiles_for_cpu():
-        is_bfloat16 = keras.backend.standardize_dtype(value.dtype) == "bfloat16"
-        form = attend_by_head if is_bfloat16 or _gains_by_head_in_float32(key.shape[1]) else attend_portable
         # XLA on CPU has no fast product of float16.
-        parts = [part if is_bfloat16 else ops.cast(part, "float32") for part in (query, key, value)]
-        return ops.cast(form(*parts, padding_mask, drop), value.dtype)
+        dtype = "bfloat16" if keras.backend.standardize_dtype(value.dtype) == "bfloat16" else "float32"
+        parts = [ops.cast(part, dtype) for part in (query, key, value)]
+        return ops.cast(attend_by_head(*parts, padding_mask, drop), value.dtype)
     match keras.backend.backend():
         case "jax" if drop is None:
             return _attend_fused(query, key, value, padding_mask)
@@ -48,10 +40,6 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
             return _attend_torch(query, key, value, padding_mask, drop)
         case _:
             return attend_portable(query, key, value, padding_mask, drop)
-
-
-def _gains_by_head_in_float32(length):
-    return jax_compiles_for_cpu() or (length is not None and length >= LONG_SEQUENCE)
 
 
 def split_in_three(stream):

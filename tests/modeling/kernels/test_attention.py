@@ -30,13 +30,6 @@ def test_equals_the_definition(form, parts, compiled):
     np.testing.assert_allclose(keras.ops.convert_to_numpy(mixed), attend_numpy(*parts), atol=1e-6)
 
 
-@pytest.mark.parametrize("long_sequence", [5, 6])
-def test_a_long_sequence_is_mixed_as_a_short_one(long_sequence, parts, compiled, monkeypatch):
-    monkeypatch.setattr(attention, "LONG_SEQUENCE", long_sequence)
-    mixed = compiled(attend)(*map(keras.ops.convert_to_tensor, parts))
-    np.testing.assert_allclose(keras.ops.convert_to_numpy(mixed), attend_numpy(*parts), atol=1e-6)
-
-
 @pytest.mark.parametrize("form", [attend, attend_portable])
 def test_fewer_queries_than_tokens(form, parts, compiled):
     query, *others = parts
@@ -96,9 +89,7 @@ def test_huge_scores_do_not_overflow(form):
     np.testing.assert_allclose(keras.ops.convert_to_numpy(mixed), 1.0, atol=1e-6)
 
 
-@pytest.mark.parametrize("long_sequence", [5, 6])
-def test_both_forms_have_the_same_gradient(long_sequence, parts, gradients, monkeypatch):
-    monkeypatch.setattr(attention, "LONG_SEQUENCE", long_sequence)
+def test_both_forms_have_the_same_gradient(parts, gradients):
     *vectors, padding_mask = parts
     variables = [keras.Variable(vector) for vector in vectors]
     mask = keras.ops.convert_to_tensor(padding_mask)
