@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from electra_keras.modeling.kernels.xla import custom_gradient, jax_compiles_for_cpu
+from electra_keras.modeling.kernels.xla import custom_gradient, compiles_for_cpu
 
 
 @keras.saving.register_keras_serializable(package="electra_keras")
@@ -11,7 +11,7 @@ class LayerNormalization(keras.layers.LayerNormalization):
     """Keras' LayerNorm over the last axis, which computes in float32 under every policy.
 
     PyTorch's own takes bfloat16 numbers with float32 weights and widens them on their way; Keras widens and rounds them in passes of their
-    own, and their gradients too. JAX on CPU gets the gradients written out.
+    own, and their gradients too. XLA on CPU gets the gradients written out.
     """
 
     def call(self, inputs):
@@ -22,7 +22,7 @@ class LayerNormalization(keras.layers.LayerNormalization):
             if inputs.dtype == torch.bfloat16 and inputs.device.type == "cpu":
                 outputs = torch.nn.functional.layer_norm(inputs, inputs.shape[-1:], self.gamma.value, self.beta.value, self.epsilon)
                 return ops.cast(outputs, self.compute_dtype)
-        if jax_compiles_for_cpu():
+        if compiles_for_cpu():
             weights = (ops.convert_to_tensor(weight.value, dtype="float32") for weight in (self.gamma, self.beta))
             outputs = custom_gradient(_forward, _backward)(ops.cast(inputs, "float32"), *weights, self.epsilon)
             return ops.cast(outputs, self.compute_dtype)
