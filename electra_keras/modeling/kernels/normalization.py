@@ -3,7 +3,7 @@
 import keras
 from keras import ops
 
-from electra_keras.modeling.kernels.xla import custom_gradient, compiles_for_cpu
+from electra_keras.modeling.kernels.xla import compiles_for_cpu, custom_gradient
 
 
 @keras.saving.register_keras_serializable(package="electra_keras")
