@@ -6,8 +6,11 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
-from electra_keras.modeling.kernels.attention_by_head import MASKED_SCORE, attend_by_head, padding_bias
+from electra_keras.modeling.kernels.attention_by_head import attend_by_head
 from electra_keras.modeling.kernels.xla import compiles_for_cpu, custom_gradient, jax_compiles_for_cpu
+
+MASKED_SCORE = -1e9
+"""Added to the score of padding: large enough that its weight is 0, finite so that a row of padding alone gives no NaN."""
 
 
 def attend(query, key, value, padding_mask, drop: Callable | None = None):
@@ -32,7 +35,7 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
         # XLA on CPU has no fast product of float16.
         dtype = "bfloat16" if keras.backend.standardize_dtype(value.dtype) == "bfloat16" else "float32"
         parts = [ops.cast(part, dtype) for part in (query, key, value)]
-        return ops.cast(attend_by_head(*parts, padding_mask, drop), value.dtype)
+        return ops.cast(attend_by_head(*parts, _padding_bias(padding_mask), drop), value.dtype)
     match keras.backend.backend():
         case "jax" if drop is None:
             return _attend_fused(query, key, value, padding_mask)
@@ -79,7 +82,7 @@ def attend_portable(query, key, value, padding_mask, drop: Callable | None = Non
         float (batch, queries, heads, head_dim), of value's dtype.
     """
     scores = ops.cast(ops.einsum("bqnd,bknd->bnqk", query * (1.0 / math.sqrt(query.shape[-1])), key), "float32")
-    scores = scores + padding_bias(padding_mask)[:, None, None, :]
+    scores = scores + _padding_bias(padding_mask)[:, None, None, :]
     weights = ops.exp(scores - ops.stop_gradient(ops.max(scores, axis=-1, keepdims=True)))
     totals = ops.sum(weights, axis=-1, keepdims=True)
     divide_first = keras.backend.standardize_dtype(value.dtype) != "float32"
@@ -89,6 +92,11 @@ def attend_portable(query, key, value, padding_mask, drop: Callable | None = Non
         weights = drop(weights)
     mixed = ops.einsum("bnqk,bknd->bqnd", weights, value)
     return mixed if divide_first else mixed / ops.transpose(totals, (0, 2, 1, 3))
+
+
+def _padding_bias(padding_mask):
+    """Returns float32 (batch, length), what is added to the scores of a token as key: MASKED_SCORE for padding, and 0."""
+    return (1.0 - ops.cast(padding_mask, "float32")) * MASKED_SCORE
 
 
 def _attend_fused(query, key, value, padding_mask):
