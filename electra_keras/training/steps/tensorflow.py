@@ -3,6 +3,7 @@
 import tensorflow as tf
 
 from electra_keras.objectives.protocol import Batch
+from electra_keras.training.steps.tensorflow_traces import CallsOutsideLibraries
 
 
 class TensorFlowSteps:
@@ -19,7 +20,22 @@ class TensorFlowSteps:
 
     def train_step(self, data):
         """One optimizer update; returns the logs."""
-        batch = Batch.from_data(data)
+        with CallsOutsideLibraries():
+            return self._update(Batch.from_data(data))
+
+    def sync_state(self):
+        """Does nothing: the variables always hold their values here."""
+
+    def least_logs(self):
+        """Returns the logs that Keras cannot do without: its step has to return a tensor here."""
+        return {"loss": self.loss_mean.result()}
+
+    def test_step(self, data):
+        """Measures one batch without an update; returns the logs."""
+        with CallsOutsideLibraries():
+            return self.record_test(Batch.from_data(data))
+
+    def _update(self, batch):
         counts = self.objective.counts(batch)
         variables = self.trainable_variables
         scale = self.optimizer.scale_loss(tf.constant(1.0))
@@ -35,17 +51,6 @@ class TensorFlowSteps:
         self.optimizer.apply(gradients, variables)
         # Keras cannot pass empty logs out of a tf.function; an int32 constant lives on the host, so that reading it waits for nothing.
         return self.record_training(loss, sums, counts, gradient_norm) or {"updates": tf.constant(1)}
-
-    def sync_state(self):
-        """Does nothing: the variables always hold their values here."""
-
-    def least_logs(self):
-        """Returns the logs that Keras cannot do without: its step has to return a tensor here."""
-        return {"loss": self.loss_mean.result()}
-
-    def test_step(self, data):
-        """Measures one batch without an update; returns the logs."""
-        return self.record_test(Batch.from_data(data))
 
     def _micro_batches(self, batch):
         if self.gradient_accumulation_steps == 1:
