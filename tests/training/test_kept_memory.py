@@ -51,6 +51,29 @@ def test_freed_memory_is_taken_again(size, count, call, after):
     assert kept < given_back / 10
 
 
+LARGE_ARRAYS = """
+import ctypes, json
+from electra_keras.training.kept_memory import keep_freed_memory
+
+keep_freed_memory()
+libc = ctypes.CDLL(None)
+libc.malloc.restype, libc.malloc.argtypes, libc.free.argtypes = ctypes.c_void_p, [ctypes.c_size_t], [ctypes.c_void_p]
+places = []
+for step in range(8):
+    places.append(libc.malloc(2**28))
+    result = libc.malloc(2**20)
+    libc.free(places[-1])
+    batch = libc.malloc(2**16)
+print(json.dumps(places))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the setting is glibc's")
+def test_a_large_array_lies_where_the_last_one_was_whatever_small_ones_stay():
+    process = subprocess.run([sys.executable, "-c", LARGE_ARRAYS], capture_output=True, text=True, check=True)
+    assert len(set(json.loads(process.stdout))) == 1
+
+
 def test_another_c_library_is_left_alone(monkeypatch):
     loaded = []
     monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
@@ -66,6 +89,7 @@ def test_a_refused_setting_is_said(monkeypatch):
             return 0
 
     monkeypatch.setattr(kept_memory.ctypes, "CDLL", lambda name: Refusing())
+    kept_memory._keep_freed_memory.cache_clear()
     with pytest.raises(RuntimeError, match="mallopt refused parameter -1"):
         kept_memory.keep_freed_memory()
 
