@@ -24,7 +24,8 @@ def keep_freed_memory() -> None:
     A size from which to map would not last: under Python 3.11, TensorFlow's generator datasets set one of their own when they start.
 
     XLA's one array of a step can lie where the last one was as long as nothing small has settled there or close behind. malloc puts what is
-    small into the smallest free memory that holds it, so some is made free elsewhere. It costs address space, and no memory before it is used.
+    small into the smallest free memory that holds it, so some is made free elsewhere. It costs address space, and no memory until it is
+    used.
     """
     if platform.libc_ver()[0] == "glibc":
         _keep_freed_memory()
