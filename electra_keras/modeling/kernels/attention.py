@@ -7,6 +7,7 @@ import keras
 from keras import ops
 
 from electra_keras.modeling.kernels.attention_by_head import attend_by_head
+from electra_keras.modeling.kernels.matmul import multipliable
 from electra_keras.modeling.kernels.xla import compiles_for_cpu, custom_gradient, jax_compiles_for_cpu
 
 MASKED_SCORE = -1e9
@@ -40,7 +41,7 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
         case "jax" if drop is None:
             return _attend_fused(query, key, value, padding_mask)
         case "torch":
-            return _attend_torch(query, key, value, padding_mask, drop)
+            return ops.cast(_attend_torch(*multipliable(query, key, value), padding_mask, drop), value.dtype)
         case _:
             return attend_portable(query, key, value, padding_mask, drop)
 

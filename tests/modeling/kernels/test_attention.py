@@ -184,3 +184,19 @@ def test_split_in_three_and_its_gradient(dtype, gradients):
         return sum(keras.ops.sum(keras.ops.cast(part, "float32") * keras.ops.convert_to_tensor(weight)) for part, weight in pairs)
 
     np.testing.assert_array_equal(gradients(loss, [variable])[0], weights)
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="XLA has a library for bfloat16 on every processor")
+@pytest.mark.parametrize("drop", [None, lambda weights: 2.0 * weights])
+@pytest.mark.parametrize(("capability", "multiplied"), [("AVX2", "float32"), ("AVX512", "bfloat16")])
+def test_pytorch_attends_in_float32_where_it_has_no_library_for_bfloat16(capability, multiplied, drop, parts, monkeypatch, product_dtypes):
+    import torch
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    *vectors, padding_mask = parts
+    vectors = [torch.tensor(vector, dtype=torch.bfloat16, requires_grad=True) for vector in vectors]
+    with product_dtypes() as dtypes:
+        mixed = attend(*vectors, torch.tensor(padding_mask), drop)
+        gradients = torch.autograd.grad(mixed.sum(), vectors)
+    assert set(dtypes) == {multiplied}
+    assert {part.dtype for part in (mixed, *gradients)} == {torch.bfloat16}

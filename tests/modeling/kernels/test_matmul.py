@@ -111,3 +111,18 @@ def test_tensorflow_may_trace_before_it_knows_the_rows(features, units):
         found = gradients(*(tf.cast(array, tf.bfloat16) for array in (inputs, kernel, bias, weights)))
         for gradient, exact in zip(found, (weights @ kernel.T, inputs.T @ weights, weights.sum(0)), strict=True):
             assert_close(gradient, exact, "bfloat16")
+
+
+@pytest.mark.skipif(keras.backend.backend() != "torch", reason="XLA has a library for bfloat16 on every processor")
+@pytest.mark.parametrize(("capability", "multiplied"), [("AVX2", "float32"), ("NO AVX", "float32"), ("AVX512", "bfloat16")])
+def test_pytorch_multiplies_bfloat16_in_float32_where_it_has_no_library(capability, multiplied, monkeypatch, product_dtypes):
+    import torch
+
+    monkeypatch.setattr(torch.backends.cpu, "get_cpu_capability", lambda: capability)
+    inputs, kernel, bias = (torch.tensor(array, dtype=torch.bfloat16, requires_grad=True) for array in parts(64, 8, 24, "bfloat16"))
+    for form, operands in ((dense, (inputs, kernel, bias)), (tied_logits, (inputs, kernel.T))):
+        with product_dtypes() as dtypes:
+            result = form(*operands)
+            gradients = torch.autograd.grad(result.sum(), [inputs, kernel])
+        assert dtypes == [multiplied] * 3
+        assert {part.dtype for part in (result, *gradients)} == {torch.bfloat16}
