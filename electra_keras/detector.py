@@ -1,7 +1,7 @@
 """Replaced-token detection for any text: tokens, where they stand, and how likely each was put there by a generator.
 
 Loads no training code. A text longer than the model's sequences is scored in overlapping windows and never cut. Windows of
-many texts go through the model together, sorted by length, in a bounded set of batch shapes.
+many texts go through the model together, sorted by length.
 """
 
 import dataclasses
@@ -18,10 +18,12 @@ from electra_keras.artifacts import Arrays, RunDirectory
 from electra_keras.backend import choose_backend
 from electra_keras.config import Config
 from electra_keras.data.tokenizer import Encoding, WordPieceTokenizer
-from electra_keras.data.windows import PaddedBatch, plan_batches, split_windows
+from electra_keras.data.windows import PaddedBatch, batches_of_few_shapes, split_windows, tight_batches
 from electra_keras.errors import RunError, UserError
 
 RUNS_FOLDER = "runs"
+BATCH_TOKENS = 2_048
+"""Rows enough for fast products, and few enough that a layer's intermediate results stay in a processor's last cache."""
 
 
 # A data class takes five times as long to build, which a file's hundreds of thousands of tokens feel.
@@ -57,9 +59,10 @@ class Detector:
         self.sequence_length = sequence_length
         self._one_at_a_time = threading.Lock()
 
-        from electra_keras.modeling.kernels.forward import forward_function
+        from electra_keras.modeling.kernels.forward import forward_function, wants_few_shapes
 
         self._logits = forward_function(model)
+        self._batches = batches_of_few_shapes if wants_few_shapes() else tight_batches
 
     @classmethod
     def load(cls, run_dir_or_name: str | os.PathLike) -> "Detector":
@@ -90,14 +93,14 @@ class Detector:
         """Scores one text of any length; see `score_batch`."""
         return self.score_batch([text])[0]
 
-    def score_batch(self, texts: Sequence[str], batch_size: int = 32) -> list[Detection]:
+    def score_batch(self, texts: Sequence[str], batch_tokens: int = BATCH_TOKENS) -> list[Detection]:
         """Scores texts of any length.
 
         A token that stands in several windows is scored in the one that shows the model most of its surroundings.
 
         Args:
             texts: the texts; one that is empty, or holds only what the tokenizer drops, gets no tokens.
-            batch_size: windows that pass through the model together, at most; >= 1.
+            batch_tokens: tokens that pass through the model together, padding included, at most; a single window may have more. >= 1.
 
         Returns:
             One Detection a text, in their order. Scores do not depend on the other texts, but for rounding.
@@ -111,7 +114,7 @@ class Detector:
             for window in split_windows(len(encoding.token_ids), room, room // 2)
         ]
         lengths = [window.stop - window.start + 2 for _, window in windows]
-        for batch in plan_batches(lengths, self.sequence_length, batch_size):
+        for batch in self._batches(lengths, self.sequence_length, batch_tokens):
             members = [windows[index] for index in batch.members]
             rows = [encodings[number].token_ids[window.start : window.stop] for number, window in members]
             for (number, window), scores in zip(members, self._forward(rows, batch), strict=True):

@@ -68,8 +68,8 @@ class PaddedBatch:
     length: int
 
 
-def plan_batches(lengths: Sequence[int], longest: int, batch_size: int) -> Iterator[PaddedBatch]:
-    """Puts windows of like length together, in few shapes, since JAX and TensorFlow compile once a shape.
+def batches_of_few_shapes(lengths: Sequence[int], longest: int, batch_tokens: int) -> Iterator[PaddedBatch]:
+    """Puts windows of like length together, in few shapes, for JAX and TensorFlow, which compile once a shape.
 
     Windows whose next power of two is the same are sorted by length. Full batches are padded to that power or to three quarters of it: they
     are many where there are any, so that the tighter shape soon pays for its compilation. What is left over goes in batches of a few rows,
@@ -78,7 +78,7 @@ def plan_batches(lengths: Sequence[int], longest: int, batch_size: int) -> Itera
     Args:
         lengths: tokens of every window, special tokens included; in [1, longest].
         longest: tokens the model takes at once, special tokens included.
-        batch_size: rows of a full batch; >= 1.
+        batch_tokens: tokens of a full batch at most, padding included, unless one window alone has more; >= 1.
 
     Yields:
         Batches that hold every window once.
@@ -88,14 +88,39 @@ def plan_batches(lengths: Sequence[int], longest: int, batch_size: int) -> Itera
         alike.setdefault(_power_of_two(length, longest), []).append(number)
     for padded, members in sorted(alike.items()):
         members.sort(key=lengths.__getitem__)
+        full = max(1, batch_tokens // padded)
         start = 0
         while start < len(members):
-            rows = _num_rows(len(members) - start, batch_size)
+            rows = _num_rows(len(members) - start, full)
             together = members[start : start + rows]
             tight = padded * 3 // 4
-            fits = rows == batch_size and padded > SMALLEST_LENGTH and lengths[together[-1]] <= tight
+            fits = rows == full and padded > SMALLEST_LENGTH and lengths[together[-1]] <= tight
             yield PaddedBatch(together, rows, tight if fits else padded)
             start += rows
+
+
+def tight_batches(lengths: Sequence[int], longest: int, batch_tokens: int) -> Iterator[PaddedBatch]:
+    """Puts windows of like length together and pads them to the longest of them, where any shape will do.
+
+    A window that stays alone is padded to a power of two, so that one text after the other makes few shapes.
+
+    Args:
+        lengths: as for `batches_of_few_shapes`.
+        longest: as for `batches_of_few_shapes`.
+        batch_tokens: as for `batches_of_few_shapes`.
+
+    Yields:
+        Batches that hold every window once, without filler.
+    """
+    order = sorted(range(len(lengths)), key=lengths.__getitem__)
+    start = 0
+    while start < len(order):
+        stop = start + 1
+        while stop < len(order) and (stop + 1 - start) * lengths[order[stop]] <= batch_tokens:
+            stop += 1
+        together, longest_member = order[start:stop], lengths[order[stop - 1]]
+        yield PaddedBatch(together, len(together), longest_member if len(together) > 1 else _power_of_two(longest_member, longest))
+        start = stop
 
 
 def _power_of_two(length: int, longest: int) -> int:
@@ -105,11 +130,11 @@ def _power_of_two(length: int, longest: int) -> int:
     return min(padded, longest)
 
 
-def _num_rows(remaining: int, batch_size: int) -> int:
-    """Returns the largest of batch_size and the powers of four below it that `remaining` windows fill to three quarters."""
-    sizes = [batch_size]
+def _num_rows(remaining: int, full: int) -> int:
+    """Returns the largest of `full` and the powers of four below it that `remaining` windows fill to three quarters."""
+    sizes = [full]
     power = 1
-    while power < batch_size:
+    while power < full:
         sizes.append(power)
         power *= 4
     return max(size for size in sizes if 4 * remaining >= 3 * size or size == 1)

@@ -3,7 +3,7 @@ import random
 
 import pytest
 
-from electra_keras.data.windows import PaddedBatch, Window, plan_batches, split_windows
+from electra_keras.data.windows import PaddedBatch, Window, batches_of_few_shapes, split_windows, tight_batches
 
 
 def context(token, window, num_tokens):
@@ -65,32 +65,66 @@ def test_impossible_sizes_are_refused(window, overlap):
         split_windows(10, window, overlap)
 
 
-def test_batches_hold_every_window_once_and_waste_little():
+@pytest.fixture
+def many_lengths():
     generator = random.Random(0)
+    cases = []
     for _ in range(200):
-        longest, batch_size = generator.choice([5, 16, 40, 64, 128, 512]), generator.choice([1, 3, 4, 10, 32])
-        lengths = [generator.randint(1, longest) for _ in range(generator.randrange(120))]
-        batches = list(plan_batches(lengths, longest, batch_size))
+        longest, batch_tokens = generator.choice([5, 16, 40, 64, 128, 512]), generator.choice([1, 48, 64, 160, 512, 2048])
+        cases.append(([generator.randint(1, longest) for _ in range(generator.randrange(120))], longest, batch_tokens))
+    return cases
+
+
+@pytest.mark.parametrize("plan", [batches_of_few_shapes, tight_batches])
+def test_batches_hold_every_window_once_and_no_more_tokens_than_allowed(plan, many_lengths):
+    for lengths, longest, batch_tokens in many_lengths:
+        batches = list(plan(lengths, longest, batch_tokens))
         assert sorted(member for batch in batches for member in batch.members) == list(range(len(lengths)))
         for batch in batches:
-            assert len(batch.members) <= batch.num_rows <= batch_size
-            assert 4 * len(batch.members) >= 3 * batch.num_rows
-            longest_member = max(lengths[member] for member in batch.members)
-            assert longest_member <= batch.length <= longest
-            assert batch.length <= 16 or batch.length < 2 * longest_member
+            assert batch.num_rows * batch.length <= batch_tokens or batch.num_rows == 1
+            assert max(lengths[member] for member in batch.members) <= batch.length <= longest
+
+
+def test_few_shapes_waste_little(many_lengths):
+    for lengths, longest, batch_tokens in many_lengths:
+        for batch in batches_of_few_shapes(lengths, longest, batch_tokens):
+            assert 4 * len(batch.members) >= 3 * batch.num_rows >= 3 * len(batch.members)
+            assert batch.length <= 16 or batch.length < 2 * max(lengths[member] for member in batch.members)
+
+
+def test_tight_batches_waste_only_what_their_members_differ_by(many_lengths):
+    for lengths, longest, batch_tokens in many_lengths:
+        batches = list(tight_batches(lengths, longest, batch_tokens))
+        for batch in batches:
+            assert batch.num_rows == len(batch.members)
+            assert batch.num_rows == 1 or batch.length == max(lengths[member] for member in batch.members)
+        # Sorted: no batch holds a window shorter than the longest of the batch before. Full: the next window had no room.
+        for batch, following in itertools.pairwise(batches):
+            shortest = min(lengths[member] for member in following.members)
+            assert max(lengths[member] for member in batch.members) <= shortest
+            assert (batch.num_rows + 1) * shortest > batch_tokens
 
 
 def test_written_out_batches():
     # Of five windows of 17 to 24 tokens, four fill a batch, at three quarters of 32; the fifth, the longest, goes alone.
-    assert list(plan_batches([24, 3, 20, 17, 22, 18], 64, 4)) == [
+    lengths = [24, 3, 20, 17, 22, 18]
+    assert list(batches_of_few_shapes(lengths, 64, 128)) == [
         PaddedBatch([1], 1, 16),
         PaddedBatch([3, 5, 2, 4], 4, 24),
         PaddedBatch([0], 1, 32),
     ]
+    assert list(tight_batches(lengths, 64, 80)) == [PaddedBatch([1, 3, 5, 2], 4, 20), PaddedBatch([4, 0], 2, 24)]
     # Three rows in four: a filler is cheaper than two more calls.
-    assert list(plan_batches([30, 30, 30], 32, 16)) == [PaddedBatch([0, 1, 2], 4, 32)]
-    assert list(plan_batches([], 32, 16)) == []
+    assert list(batches_of_few_shapes([30, 30, 30], 32, 512)) == [PaddedBatch([0, 1, 2], 4, 32)]
+    assert list(tight_batches([30, 30, 30], 32, 512)) == [PaddedBatch([0, 1, 2], 3, 30)]
 
 
-def test_the_models_own_length_bounds_the_padding():
-    assert list(plan_batches([33], 40, 8)) == [PaddedBatch([0], 1, 40)]
+@pytest.mark.parametrize("plan", [batches_of_few_shapes, tight_batches])
+def test_no_windows_make_no_batch(plan):
+    assert list(plan([], 32, 16)) == []
+
+
+@pytest.mark.parametrize("plan", [batches_of_few_shapes, tight_batches])
+def test_a_single_window_is_padded_to_a_power_of_two_or_the_models_own_length(plan):
+    assert list(plan([19], 40, 512)) == [PaddedBatch([0], 1, 32)]
+    assert list(plan([33], 40, 512)) == [PaddedBatch([0], 1, 40)]

@@ -19,8 +19,9 @@ Inputs = Mapping[str, np.ndarray]
 def forward_function(model: keras.Model) -> Callable[[Inputs], np.ndarray]:
     """Returns a function from a model's named inputs to its output, in inference mode and without gradients.
 
-    The function reads the weights when it is called. The first call with a shape costs some tenths of a second, and two threads must not
-    make it at the same time. One shape's results do not depend on which other shapes have been seen.
+    The function reads the weights when it is called. The first call with a shape costs some tenths of a second; on PyTorch only the first
+    with a shape of one row, and the first of all with several rows, which costs a few times as much. Two threads must not make such a call
+    at the same time. One shape's results do not depend on which other shapes have been seen.
 
     Args:
         model: takes a dictionary of arrays and returns one tensor.
@@ -34,9 +35,14 @@ def forward_function(model: keras.Model) -> Callable[[Inputs], np.ndarray]:
         case "tensorflow":
             return _by_shape(lambda inputs: _tensorflow_forward(model))
         case "torch":
-            return _by_shape(lambda inputs: _torch_forward(model, inputs))
+            return _torch_forward(model)
         case other:
             raise BackendError(f"There is no forward pass for the backend {other!r}; set KERAS_BACKEND to jax, tensorflow or torch.")
+
+
+def wants_few_shapes() -> bool:
+    """Tells whether every shape of several rows costs a compilation; PyTorch's recording of them serves all."""
+    return keras.backend.backend() != "torch"
 
 
 def _jax_forward(model: keras.Model) -> Callable[[Inputs], np.ndarray]:
@@ -55,24 +61,48 @@ def _tensorflow_forward(model: keras.Model) -> Callable[[Inputs], np.ndarray]:
     return lambda inputs: compiled({name: tf.constant(array) for name, array in inputs.items()}).numpy()
 
 
-def _torch_forward(model: keras.Model, example: Inputs) -> Callable[[Inputs], np.ndarray]:
+def _torch_forward(model: keras.Model) -> Callable[[Inputs], np.ndarray]:
     import torch
-    from torch.fx.experimental.proxy_tensor import make_fx
-
-    def tensors(inputs: Inputs) -> dict:
-        return {name: keras.ops.convert_to_tensor(array) for name, array in inputs.items()}
 
     # The tensors themselves, which an assignment changes in place.
     weights = _weights(model)
-    # Recorded with tensors without numbers: with them, all intermediate results would be held at once.
-    with torch.no_grad():
-        recorded = make_fx(_pure(model), tracing_mode="fake")(*weights, tensors(example))
+    recordings: dict[tuple, torch.fx.GraphModule] = {}
 
     def forward(inputs: Inputs) -> np.ndarray:
+        tensors = {name: keras.ops.convert_to_tensor(array) for name, array in inputs.items()}
+        # Batches of several rows may each have another shape; one row need not wait for the longer recording. PyTorch records a size of 1
+        # as 1 whatever it is told, since it broadcasts.
+        any_sizes = all(1 not in array.shape for array in inputs.values())
+        key = tuple((name, array.dtype, array.ndim if any_sizes else array.shape) for name, array in inputs.items())
+        if key not in recordings:
+            recordings[key] = _torch_recording(model, weights, tensors, any_sizes)
         with torch.inference_mode():
-            return recorded(*weights, tensors(inputs)).cpu().numpy()
+            return recordings[key](*weights, tensors).cpu().numpy()
 
     return forward
+
+
+def _torch_recording(model: keras.Model, weights: list[list], tensors: Mapping, any_sizes: bool):
+    """Records the forward pass of inputs with these sizes, or with any.
+
+    Recorded with tensors without numbers: with them, all intermediate results would be held at once.
+    """
+    import torch
+    from torch._subclasses.fake_tensor import FakeTensorMode
+    from torch.fx.experimental.proxy_tensor import make_fx
+    from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
+
+    # Sizes that are equal in the example, as rows and tokens may be, are not taken to be equal always.
+    mode = FakeTensorMode(shape_env=ShapeEnv(duck_shape=False), allow_non_fake_inputs=True)
+    kind = DimDynamic.DYNAMIC if any_sizes else DimDynamic.STATIC
+
+    def without_numbers(tensor):
+        return mode.from_tensor(tensor, symbolic_context=StatelessSymbolicContext(dynamic_sizes=[kind] * tensor.dim()))
+
+    examples = {name: without_numbers(tensor) for name, tensor in tensors.items()}
+    fixed = [[mode.from_tensor(weight.detach(), static_shapes=True) for weight in group] for group in weights]
+    with torch.no_grad():
+        return make_fx(_pure(model))(*fixed, examples)
 
 
 def _pure(model: keras.Model) -> Callable:

@@ -4,7 +4,7 @@ import pytest
 
 from electra_keras.config import ModelConfig
 from electra_keras.errors import BackendError
-from electra_keras.modeling.kernels.forward import forward_function
+from electra_keras.modeling.kernels.forward import forward_function, wants_few_shapes
 from electra_keras.modeling.models import build_discriminator
 
 pytestmark = pytest.mark.backend
@@ -28,7 +28,8 @@ def product_model():
     return keras.Model(inputs, keras.layers.Dropout(0.5)(outputs))
 
 
-@pytest.mark.parametrize("shape", [(1, 3), (2, 8)])
+# Rows as many as tokens, and both as many as weights have rows or columns: a recording for any size must not take them for the same.
+@pytest.mark.parametrize("shape", [(1, 3), (2, 8), (8, 8), (4, 4)])
 def test_the_values_are_those_of_the_model_called_layer_by_layer(shape):
     model = build_discriminator(CONFIG, 10)
     inputs = inputs_of(*shape)
@@ -58,6 +59,32 @@ def test_a_shape_gives_the_same_to_the_bit_whatever_other_shapes_were_seen():
         forward(inputs_of(num_rows, length))
     np.testing.assert_array_equal(forward(inputs), before)
     np.testing.assert_array_equal(forward_function(model)(inputs), before)
+
+
+@pytest.mark.parametrize("first", [(8, 8), (4, 4), (2, 3), (8, 1)])
+def test_every_shape_has_the_models_values_whichever_came_first(first):
+    model = build_discriminator(CONFIG, 10)
+    forward = forward_function(model)
+    for shape in (first, (2, 8), (3, 4), (16, 2), (1, 5), (8, 3), (1, 1)):
+        inputs = inputs_of(*shape)
+        expected = keras.ops.convert_to_numpy(model(inputs, training=False))
+        np.testing.assert_allclose(forward(inputs), expected, rtol=0, atol=1e-6)
+
+
+@pytest.mark.skipif(wants_few_shapes(), reason="PyTorch alone has a function for any shape")
+def test_pytorch_records_once_for_all_shapes_of_several_rows(monkeypatch):
+    from torch.fx.experimental import proxy_tensor
+
+    made = []
+    original = proxy_tensor.make_fx
+    monkeypatch.setattr(proxy_tensor, "make_fx", lambda *arguments, **named: made.append(1) or original(*arguments, **named))
+    forward = forward_function(build_discriminator(CONFIG, 10))
+    for shape in ((2, 3), (3, 3), (8, 8), (2, 7)):
+        forward(inputs_of(*shape))
+    assert len(made) == 1
+    for shape in ((1, 3), (1, 8), (1, 3)):
+        forward(inputs_of(*shape))
+    assert len(made) == 3
 
 
 def test_another_backend_is_named(monkeypatch):
