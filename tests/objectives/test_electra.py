@@ -88,8 +88,10 @@ def test_gradients_equal_the_witness(parts):
         np.testing.assert_allclose(moved, gradient.numpy(), rtol=1e-5, atol=1e-5 * scale, err_msg=name)
 
 
-def test_fifty_steps_end_at_the_witness():
-    config = tiny_config()
+def test_fifty_steps_stay_with_the_witness():
+    # The paper's rate. At 2e-3 the losses would jump: started from weights that differ by float32's rounding, the witness itself is 1% away
+    # from its own losses after forty steps.
+    config = tiny_config(optimizer__learning_rate=5e-4)
     model = pretrainer(config)
     weights = witness.tensors(randomized(model))
     optimizer = witness.OriginalAdamW(weights, config.optimizer.learning_rate, config.optimizer.warmup_steps, config.training.num_steps)
@@ -103,8 +105,7 @@ def test_fifty_steps_end_at_the_witness():
         optimizer.apply(generator_loss + 50 * detection_loss)
     ours, theirs = np.array(history).T
     assert theirs[-5:].mean() < theirs[:5].mean()
-    assert ours[0] == pytest.approx(theirs[0], rel=1e-5)
-    np.testing.assert_allclose(ours, theirs, rtol=1e-2)
+    np.testing.assert_allclose(ours, theirs, rtol=1e-5)
 
 
 def test_labels_are_against_the_original_and_padding_is_never_written():
