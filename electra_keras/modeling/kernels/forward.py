@@ -1,4 +1,4 @@
-"""A model's forward pass for inference, compiled or recorded once for every shape of its inputs.
+"""A model's forward pass for inference, compiled or recorded once for every shape of its inputs, on PyTorch once for all of several rows.
 
 Keras' `predict_on_batch` serves any model; for small batches through a small one it costs more than the arithmetic. On PyTorch every
 layer's call is Python, several times the products' own time. On TensorFlow a model without an optimizer is not compiled by XLA, and
