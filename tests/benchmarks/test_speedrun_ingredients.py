@@ -18,11 +18,7 @@ from electra_keras.training import callbacks
 from electra_keras.training.run import build_pretrainer
 from electra_keras.training.state import weight_arrays
 
-pytestmark = [
-    pytest.mark.backend,
-    # JAX is what the speed run is measured on, and PyTorch takes seconds.
-    pytest.mark.skipif(keras.backend.backend() == "tensorflow", reason="TensorFlow compiles these trainings for three minutes"),
-]
+pytestmark = pytest.mark.backend
 
 BENCHMARKS = pathlib.Path(__file__).resolve().parents[2] / "benchmarks"
 

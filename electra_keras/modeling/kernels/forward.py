@@ -33,9 +33,9 @@ def forward_function(model: keras.Model) -> Callable[[Inputs], np.ndarray]:
         case "jax":
             return _jax_forward(model)
         case "tensorflow":
-            return _by_shape(lambda inputs: _tensorflow_forward(model))
+            return _kept(_shapes, lambda inputs: _tensorflow_forward(model))
         case "torch":
-            return _torch_forward(model)
+            return _kept(_recorded_sizes, lambda inputs: _torch_forward(model, inputs))
         case other:
             raise BackendError(f"There is no forward pass for the backend {other!r}; set KERAS_BACKEND to jax, tensorflow or torch.")
 
@@ -61,48 +61,42 @@ def _tensorflow_forward(model: keras.Model) -> Callable[[Inputs], np.ndarray]:
     return lambda inputs: compiled({name: tf.constant(array) for name, array in inputs.items()}).numpy()
 
 
-def _torch_forward(model: keras.Model) -> Callable[[Inputs], np.ndarray]:
-    import torch
-
-    # The tensors themselves, which an assignment changes in place.
-    weights = _weights(model)
-    recordings: dict[tuple, torch.fx.GraphModule] = {}
-
-    def forward(inputs: Inputs) -> np.ndarray:
-        tensors = {name: keras.ops.convert_to_tensor(array) for name, array in inputs.items()}
-        # Batches of several rows may each have another shape; one row need not wait for the longer recording. PyTorch records a size of 1
-        # as 1 whatever it is told, since it broadcasts.
-        any_sizes = all(1 not in array.shape for array in inputs.values())
-        key = tuple((name, array.dtype, array.ndim if any_sizes else array.shape) for name, array in inputs.items())
-        if key not in recordings:
-            recordings[key] = _torch_recording(model, weights, tensors, any_sizes)
-        with torch.inference_mode():
-            return recordings[key](*weights, tensors).cpu().numpy()
-
-    return forward
-
-
-def _torch_recording(model: keras.Model, weights: list[list], tensors: Mapping, any_sizes: bool):
-    """Records the forward pass of inputs with these sizes, or with any.
-
-    Recorded with tensors without numbers: with them, all intermediate results would be held at once.
-    """
+def _torch_forward(model: keras.Model, example: Inputs) -> Callable[[Inputs], np.ndarray]:
     import torch
     from torch._subclasses.fake_tensor import FakeTensorMode
     from torch.fx.experimental.proxy_tensor import make_fx
     from torch.fx.experimental.symbolic_shapes import DimDynamic, ShapeEnv, StatelessSymbolicContext
 
-    # Sizes that are equal in the example, as rows and tokens may be, are not taken to be equal always.
+    def tensors(inputs: Inputs) -> dict:
+        return {name: keras.ops.convert_to_tensor(array) for name, array in inputs.items()}
+
+    # Recorded with tensors without numbers: with them, all intermediate results would be held at once. Sizes that are equal in the example,
+    # as rows and tokens may be, are not taken to be equal always.
     mode = FakeTensorMode(shape_env=ShapeEnv(duck_shape=False), allow_non_fake_inputs=True)
-    kind = DimDynamic.DYNAMIC if any_sizes else DimDynamic.STATIC
+    kind = DimDynamic.DYNAMIC if _any_sizes(example) else DimDynamic.STATIC
 
     def without_numbers(tensor):
         return mode.from_tensor(tensor, symbolic_context=StatelessSymbolicContext(dynamic_sizes=[kind] * tensor.dim()))
 
-    examples = {name: without_numbers(tensor) for name, tensor in tensors.items()}
+    # The tensors themselves, which an assignment changes in place.
+    weights = _weights(model)
     fixed = [[mode.from_tensor(weight.detach(), static_shapes=True) for weight in group] for group in weights]
     with torch.no_grad():
-        return make_fx(_pure(model))(*fixed, examples)
+        recorded = make_fx(_pure(model))(*fixed, {name: without_numbers(tensor) for name, tensor in tensors(example).items()})
+
+    def forward(inputs: Inputs) -> np.ndarray:
+        with torch.inference_mode():
+            return recorded(*weights, tensors(inputs)).cpu().numpy()
+
+    return forward
+
+
+def _any_sizes(inputs: Inputs) -> bool:
+    """Tells whether a recording serves other sizes than these too, as batches of several rows want.
+
+    One row need not wait for the longer recording, and PyTorch records a size of 1 as 1 whatever it is told, since it broadcasts.
+    """
+    return all(1 not in array.shape for array in inputs.values())
 
 
 def _pure(model: keras.Model) -> Callable:
@@ -114,13 +108,22 @@ def _weights(model: keras.Model) -> list[list]:
     return [[variable.value for variable in group] for group in (model.trainable_variables, model.non_trainable_variables)]
 
 
-def _by_shape(build: Callable[[Inputs], Callable[[Inputs], np.ndarray]]) -> Callable[[Inputs], np.ndarray]:
+def _kept(key_of: Callable[[Inputs], tuple], build: Callable[[Inputs], Callable[[Inputs], np.ndarray]]) -> Callable[[Inputs], np.ndarray]:
+    """Returns a function that builds one for every key of its inputs."""
     functions: dict[tuple, Callable[[Inputs], np.ndarray]] = {}
 
     def forward(inputs: Inputs) -> np.ndarray:
-        shape = tuple((name, array.shape, array.dtype) for name, array in inputs.items())
-        if shape not in functions:
-            functions[shape] = build(inputs)
-        return functions[shape](inputs)
+        key = key_of(inputs)
+        if key not in functions:
+            functions[key] = build(inputs)
+        return functions[key](inputs)
 
     return forward
+
+
+def _shapes(inputs: Inputs) -> tuple:
+    return tuple((name, array.shape, array.dtype) for name, array in inputs.items())
+
+
+def _recorded_sizes(inputs: Inputs) -> tuple:
+    return tuple((name, array.ndim, array.dtype) for name, array in inputs.items()) if _any_sizes(inputs) else _shapes(inputs)

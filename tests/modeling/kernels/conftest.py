@@ -5,7 +5,7 @@ import contextlib
 import keras
 import pytest
 
-PRODUCTS = ("mm", "addmm", "bmm", "baddbmm", "_scaled_dot_product")
+PRODUCTS = ("mm", "addmm", "bmm", "baddbmm")
 
 
 @contextlib.contextmanager
@@ -17,8 +17,9 @@ def _product_dtypes():
     class Watch(TorchDispatchMode):
         def __torch_dispatch__(self, function, types, arguments=(), named_arguments=None):
             name = function.overloadpacket.__name__
-            if name in PRODUCTS or name.startswith(PRODUCTS[-1]):
-                dtypes.append(keras.backend.standardize_dtype(arguments[-1 if name == "addmm" else 0].dtype))
+            if name in PRODUCTS or name.startswith("_scaled_dot_product"):
+                # The second is an operand in all of them; the first may be a bias or a gradient.
+                dtypes.append(keras.backend.standardize_dtype(arguments[1].dtype))
             return function(*arguments, **(named_arguments or {}))
 
     with Watch():

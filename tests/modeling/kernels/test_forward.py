@@ -28,8 +28,7 @@ def product_model():
     return keras.Model(inputs, keras.layers.Dropout(0.5)(outputs))
 
 
-# Rows as many as tokens, and both as many as weights have rows or columns: a recording for any size must not take them for the same.
-@pytest.mark.parametrize("shape", [(1, 3), (2, 8), (8, 8), (4, 4)])
+@pytest.mark.parametrize("shape", [(1, 3), (2, 8)])
 def test_the_values_are_those_of_the_model_called_layer_by_layer(shape):
     model = build_discriminator(CONFIG, 10)
     inputs = inputs_of(*shape)
@@ -61,6 +60,7 @@ def test_a_shape_gives_the_same_to_the_bit_whatever_other_shapes_were_seen():
     np.testing.assert_array_equal(forward_function(model)(inputs), before)
 
 
+# Rows as many as tokens, and both as many as weights have rows or columns: a recording for any size must not take them for the same.
 @pytest.mark.parametrize("first", [(8, 8), (4, 4), (2, 3), (8, 1)])
 def test_every_shape_has_the_models_values_whichever_came_first(first):
     model = build_discriminator(CONFIG, 10)
