@@ -13,8 +13,8 @@ import numpy as np
 from keras import ops
 
 # MurmurHash3's factors (Appleby), and 2**32 over the golden ratio.
-_FACTORS = (np.uint32(0x85EBCA6B), np.uint32(0xC2B2AE35))
-_GOLDEN = np.uint32(0x9E3779B1)
+_FACTORS = (0x85EBCA6B, 0xC2B2AE35)
+_GOLDEN = 0x9E3779B1
 
 
 @keras.saving.register_keras_serializable(package="electra_keras")
@@ -40,32 +40,36 @@ class Dropout(keras.layers.Dropout):
 def drop_by_hash(inputs, rate, seed):
     """Zeroes every unit with chance `rate` and scales the others by 1 / (1 - rate).
 
-    MurmurHash3's finalizer, with a second seed word between its steps, so that two calls never see shifted copies of one stream.
+    MurmurHash3's finalizer, with a second seed word between its steps, so that two calls never see shifted copies of one stream. The same
+    units are dropped on every backend and device, and no number is read back from a device.
 
     Args:
         inputs: float, any shape of fewer than 2**31 units.
         rate: in (0, 1).
-        seed: uint32 (2,), new for every call.
+        seed: int (2,), each number its lowest 32 bits; new for every call.
 
     Returns:
         As inputs.
     """
     shape = ops.shape(inputs)
-    index = ops.reshape(ops.cast(ops.arange(math.prod(shape), dtype="int32"), "uint32"), shape)
+    index = ops.reshape(_words(ops.arange(math.prod(shape), dtype="int32")), shape)
     first, second = _seed_words(seed)
-    bits = _mixed((index + first) * _GOLDEN, 16)
+    bits = _mixed((index + first) * _word(_GOLDEN), 16)
     # The last shift of the finalizer only stirs low bits, which the comparison hardly sees.
-    bits = _mixed(ops.bitwise_xor(bits, second) * _FACTORS[0], 13) * _FACTORS[1]
-    kept = bits >= np.uint32(round(rate * 2**32))
+    bits = _mixed(ops.bitwise_xor(bits, second) * _word(_FACTORS[0]), 13) * _word(_FACTORS[1])
+    kept = _are_at_least(bits, round(rate * 2**32))
     return ops.where(kept, inputs * (1.0 / (1.0 - rate)), ops.zeros((), dtype=inputs.dtype))
 
 
 def _drop_in_torch(inputs, rate, seed_generator):
-    """Cuts every 64-bit random number into four, where PyTorch's own dropout spends one on each unit (8 ns on a CPU core)."""
+    """Cuts every 64-bit random number into four, where PyTorch's own dropout spends one on each unit (8 ns on a CPU core).
+
+    Random numbers on other devices want their seed as a number of Python's, and each layer would wait for the device to read it.
+    """
     import torch
 
     if inputs.device.type != "cpu":
-        return ops.cast(keras.random.dropout(inputs, rate, seed=seed_generator), inputs.dtype)
+        return drop_by_hash(inputs, rate, seed_generator.next())
     count = inputs.numel()
     numbers = _torch_random_numbers()(seed_generator.next(), -(-count // 4))
     # A number of 16 bits hits the rate to 1 / 65,536; the scale is that of the rate that is hit.
@@ -118,17 +122,46 @@ def _bits(number, dtype):
 
 
 def _seed_words(seed):
-    """Returns two unrelated uint32 scalars for every pair of seed words, however close the pairs are."""
-    seed = ops.cast(seed, "uint32")
-    first = _finalized(ops.bitwise_xor(seed[0], _finalized(seed[1] + _GOLDEN)))
-    return first, _finalized(ops.bitwise_xor(first, seed[1] * _GOLDEN))
+    """Returns two unrelated scalar words for every pair of seed words, however close the pairs are."""
+    seed = _words(seed)
+    first = _finalized(ops.bitwise_xor(seed[0], _finalized(seed[1] + _word(_GOLDEN))))
+    return first, _finalized(ops.bitwise_xor(first, seed[1] * _word(_GOLDEN)))
 
 
 def _finalized(bits):
     for shift, factor in zip((16, 13), _FACTORS, strict=True):
-        bits = _mixed(bits, shift) * factor
+        bits = _mixed(bits, shift) * _word(factor)
     return _mixed(bits, 16)
 
 
-def _mixed(bits, shift):
-    return ops.bitwise_xor(bits, ops.right_shift(bits, np.uint32(shift)))
+def _mixed(bits, places):
+    return ops.bitwise_xor(bits, _shifted_right(bits, places))
+
+
+# Words of 32 bits without a sign: as uint32, but on PyTorch, which does no arithmetic with it, as int32, whose sums and products have the
+# same bits.
+
+
+def _words(numbers):
+    """Returns integers as words, their lowest 32 bits."""
+    return ops.cast(numbers, "int32" if keras.backend.backend() == "torch" else "uint32")
+
+
+def _word(number):
+    """Returns a number below 2**32 as what words are added to and multiplied by."""
+    if keras.backend.backend() == "torch":
+        return number - 2**32 if number >= 2**31 else number
+    return np.uint32(number)
+
+
+def _shifted_right(words, places):
+    if keras.backend.backend() == "torch":
+        # The shift itself fills up with the sign.
+        return (words >> places) & (2 ** (32 - places) - 1)
+    return ops.right_shift(words, np.uint32(places))
+
+
+def _are_at_least(words, number):
+    if keras.backend.backend() == "torch":
+        return (words ^ -(2**31)) >= number - 2**31
+    return words >= np.uint32(number)

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from electra_keras.modeling.kernels.dropout import Dropout
+from electra_keras.modeling.kernels.dropout import Dropout, drop_by_hash
 
 pytestmark = pytest.mark.backend
 
@@ -55,6 +55,31 @@ def test_one_seed_drops_the_same_units():
     first, second = Dropout(0.3, seed=7), Dropout(0.3, seed=7)
     for _ in range(2):
         np.testing.assert_array_equal(drop(first), drop(second))
+
+
+def murmur_finalizer(number):
+    """MurmurHash3's fmix32, by Python's own integers."""
+    for shift, factor in ((16, 0x85EBCA6B), (13, 0xC2B2AE35)):
+        number = (number ^ (number >> shift)) * factor % 2**32
+    return number ^ (number >> 16)
+
+
+def bits_by_hand(index, seed):
+    """As `drop_by_hash` writes them for one unit: two words of the seed, the second between the finalizer's steps; no last shift."""
+    golden = 0x9E3779B1
+    first = murmur_finalizer(seed[0] ^ murmur_finalizer((seed[1] + golden) % 2**32))
+    second = murmur_finalizer(first ^ seed[1] * golden % 2**32)
+    bits = (index + first) * golden % 2**32
+    bits = ((bits ^ bits >> 16) ^ second) * 0x85EBCA6B % 2**32
+    return (bits ^ bits >> 13) * 0xC2B2AE35 % 2**32
+
+
+@pytest.mark.parametrize("seed", [(5, 7), (4_000_000_000, 2**32 - 1)])
+def test_the_hash_drops_the_same_units_everywhere(seed):
+    units = np.ones((8, 25), np.float32)
+    dropped = drop_by_hash(keras.ops.convert_to_tensor(units), 0.3, keras.ops.convert_to_tensor(np.array(seed, np.uint32)))
+    expected = [0 if bits_by_hand(index, seed) < 0.3 * 2**32 else 1 / 0.7 for index in range(units.size)]
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(dropped).ravel(), expected, rtol=1e-6)
 
 
 def test_the_gradient_passes_kept_units_alone(gradients):
