@@ -18,7 +18,13 @@ from typing import Any
 import jsonargparse
 
 from electra_keras import __version__, terminal
-from electra_keras.backend import choose_backend, compute_in_asking_thread, keep_compiled_functions, use_wide_vectors
+from electra_keras.backend import (
+    choose_backend,
+    compute_in_asking_thread,
+    import_keras_without_extras,
+    keep_compiled_functions,
+    use_wide_vectors,
+)
 from electra_keras.cli_exchange import EXPORT_OPTIONS, IMPORT_OPTIONS, PUSH_OPTIONS, push
 from electra_keras.cli_messages import explained_figures, plain_message, refuse_unknown_words
 from electra_keras.config_loading import add_config_arguments, config_fields, given_overrides, load_config
@@ -197,6 +203,7 @@ def _prepare_backend(argument: str | None, config_backend: str | None) -> str:
     use_wide_vectors()
     if backend == "jax":
         keep_compiled_functions(lambda line: print(f"electra-keras: {line}", file=sys.stderr))
+    import_keras_without_extras()
     return backend
 
 

@@ -164,17 +164,22 @@ def _convert(fields: Mapping[str, Any], name: str, value: Any, source: str, *, f
     kind = fields[name][1]
     if isinstance(value, str) and not from_text and str in (kind, *typing.get_args(kind)) and not _is_list(kind):
         return value
-    parser = jsonargparse.ArgumentParser(exit_on_error=False)
-    parser.add_argument("--value", type=kind)
-    try:
-        converted = parser.parse_object({"value": value}).value
-    except argparse.ArgumentError:
-        raise ConfigError(f"{where}{_type_complaint(name, kind, value)}") from None
+    # A parser for every field of a file would take a quarter of a second.
+    converted = value if type(value) is kind and not from_text else _parsed(where, name, kind, value)
     # jsonargparse lets None stand for "not given" in any type; a number must also be one that can be compared.
     refused = converted is None and type(None) not in typing.get_args(kind)
     if refused or (isinstance(converted, float) and not math.isfinite(converted)):
         raise ConfigError(f"{where}{_type_complaint(name, kind, value)}")
     return converted
+
+
+def _parsed(where: str, name: str, kind: Any, value: Any) -> Any:
+    parser = jsonargparse.ArgumentParser(exit_on_error=False)
+    parser.add_argument("--value", type=kind)
+    try:
+        return parser.parse_object({"value": value}).value
+    except argparse.ArgumentError:
+        raise ConfigError(f"{where}{_type_complaint(name, kind, value)}") from None
 
 
 def _type_complaint(name: str, kind: Any, value: Any) -> str:

@@ -12,6 +12,7 @@ from electra_keras.backend import (
     BACKENDS,
     choose_backend,
     compilation_cache_folder,
+    import_keras_without_extras,
     is_installed,
     keep_compiled_functions,
     loaded_backend,
@@ -120,6 +121,40 @@ def test_importing_the_package_and_choosing_loads_no_backend():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=pathlib.Path(__file__).parents[1]
     )
     assert finished.stdout == "[]\n"
+
+
+def test_keras_comes_without_its_extras_which_can_be_imported_later():
+    script = (
+        "import sys\n"
+        "from electra_keras.backend import choose_backend, import_keras_without_extras, loaded_backend\n"
+        "choose_backend('jax', None)\n"
+        "import_keras_without_extras()\n"
+        "print(loaded_backend(), sorted({'sklearn', 'pandas'} & sys.modules.keys()))\n"
+        "import pandas, sklearn.metrics\n"
+        "print(sklearn.metrics.roc_auc_score([0, 1, 1], [0.1, 0.9, 0.8]), len(pandas.DataFrame({'a': [1, 2]})))\n"
+    )
+    finished = subprocess.run(
+        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=pathlib.Path(__file__).parents[1]
+    )
+    assert finished.stdout == "jax []\n1.0 2\n"
+
+
+def test_extras_that_are_loaded_stay_and_others_are_hidden_while_keras_is_imported_alone(monkeypatch):
+    pandas, seen = types.ModuleType("pandas"), {}
+
+    def fail(name):
+        seen.update({extra: sys.modules.get(extra, "not hidden") for extra in ("pandas", "sklearn", "matplotlib")}, imported=name)
+        raise ImportError("keras cannot be imported")
+
+    monkeypatch.setitem(sys.modules, "pandas", pandas)
+    for name in ("sklearn", "matplotlib"):
+        monkeypatch.delitem(sys.modules, name, raising=False)
+    monkeypatch.setattr(backend.importlib, "import_module", fail)
+    with pytest.raises(ImportError, match="keras cannot"):
+        import_keras_without_extras()
+    assert seen == {"imported": "keras", "pandas": pandas, "sklearn": None, "matplotlib": None}
+    assert sys.modules["pandas"] is pandas
+    assert not {"sklearn", "matplotlib"} & sys.modules.keys()
 
 
 CACHE_VARIABLES = ("JAX_COMPILATION_CACHE_DIR", "JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "JAX_COMPILATION_CACHE_MAX_SIZE")

@@ -33,6 +33,7 @@ def quiet_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("XLA_FLAGS", "")
     chosen = []
     monkeypatch.setattr(cli, "choose_backend", lambda argument, config: chosen.append((argument, config)) or "jax")
+    monkeypatch.setattr(cli, "import_keras_without_extras", lambda: None)
     return chosen
 
 
