@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 
+import accelerator
 import memory
 import numpy as np
 from shapes import SHAPES, Shape, random_batches
@@ -20,7 +21,7 @@ from electra_keras.backend import compute_in_asking_thread, use_wide_vectors
 OUR_ENGINES = ("jax", "tensorflow", "torch")
 MATMUL_ENGINES = {"matmul_jax": "jax", "matmul_torch": "torch"}
 WARMUP_STEPS = 3
-MATMUL_SIZE = 2_048
+MATMUL_SIZES = {"cpu": 2_048, "gpu": 8_192}
 
 # Makes some steps and returns the seconds that one took.
 Run = Callable[[int], float]
@@ -40,7 +41,8 @@ def main() -> None:
     for line in sys.stdin:
         seconds = run(json.loads(line)["steps"])
         steady = memory.peak_bytes()
-        answer({"seconds": seconds, "peak_rss": max(peak, steady), "step_memory": max(0, steady - before)})
+        on_gpu = accelerator.peak_bytes(library_of(job.engine))
+        answer({"seconds": seconds, "peak_rss": max(peak, steady), "step_memory": max(0, steady - before), "gpu_memory": on_gpu})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -64,6 +66,11 @@ class Job:
     def sized(self) -> Shape:
         """Returns the shape with its changes."""
         return SHAPES[self.shape].changed(**self.changes).with_dropout(self.dropout)
+
+
+def library_of(engine: str) -> str:
+    """Returns what an engine computes with: "jax", "tensorflow" or "torch", as the loops around Hugging Face do."""
+    return MATMUL_ENGINES.get(engine, engine if engine in OUR_ENGINES else "torch")
 
 
 def build(job: Job) -> Run:
@@ -144,9 +151,15 @@ def endless(batches: list) -> Iterator:
     return grain.MapDataset.range(sys.maxsize // 2).map(lambda index: batches[index % len(batches)]).to_iter_dataset()
 
 
+def matmul_size() -> int:
+    """Returns the rows of the large product: enough to keep a GPU busy, where that is what computes."""
+    return MATMUL_SIZES["cpu" if accelerator.name() is None else "gpu"]
+
+
 def matmul_run(library: str, precision: str) -> Run:
     """Returns the runner of one large square product, the machine's rate: bfloat16 operands for mixed_bfloat16."""
-    values = np.random.default_rng(0).normal(size=(MATMUL_SIZE, MATMUL_SIZE)).astype(np.float32)
+    size = matmul_size()
+    values = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
     dtype = "bfloat16" if precision == "mixed_bfloat16" else "float32"
     multiply = jax_product(values, dtype) if library == "jax" else torch_product(values, dtype)
 
@@ -169,11 +182,17 @@ def jax_product(values: np.ndarray, dtype: str) -> Callable[[], None]:
 
 
 def torch_product(values: np.ndarray, dtype: str) -> Callable[[], None]:
-    """Returns a function that multiplies under PyTorch."""
+    """Returns a function that multiplies under PyTorch and waits."""
     import torch
 
-    left = torch.tensor(values, dtype=getattr(torch, dtype))
-    return lambda: torch.mm(left, left)
+    left = torch.tensor(values, dtype=getattr(torch, dtype), device=accelerator.torch_device())
+
+    def multiply() -> None:
+        torch.mm(left, left)
+        if left.is_cuda:
+            torch.cuda.synchronize()
+
+    return multiply
 
 
 if __name__ == "__main__":

@@ -5,11 +5,13 @@ import os
 import pathlib
 import platform
 
+import accelerator
+
 PACKAGES = ("keras", "jax", "tensorflow", "torch", "transformers", "tokenizers", "numpy")
 
 
 def describe() -> dict:
-    """Returns processor, cores, Python and the versions of the packages that decide the speed."""
+    """Returns processor, cores, GPU, Python and the versions of the packages that decide the speed."""
     versions = {}
     for name in PACKAGES:
         try:
@@ -19,6 +21,7 @@ def describe() -> dict:
     return {
         "processor": _processor(),
         "cores": len(os.sched_getaffinity(0)),
+        "accelerator": accelerator.name(),
         "load_average_1m": round(os.getloadavg()[0], 2),
         "python": platform.python_version(),
         "versions": versions,

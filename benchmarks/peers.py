@@ -9,6 +9,7 @@ from collections.abc import Callable
 
 import torch
 import torch.nn.functional as F
+from accelerator import torch_device
 from shapes import Shape
 from transformers import ElectraConfig, ElectraForMaskedLM, ElectraForPreTraining
 
@@ -51,15 +52,16 @@ def build_step(name: str, shape: Shape, precision: str) -> Callable[[Batch], flo
     """
     peer = PEERS[name]
     torch.manual_seed(0)
-    generator, discriminator = build_models(shape)
+    device = torch_device()
+    generator, discriminator = (model.to(device) for model in build_models(shape))
     optimizer = build_optimizer(generator, discriminator, peer.fused)
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     losses = torch.compile(gathered_losses if peer.gathered else usual_losses) if peer.compiled else None
     losses = losses or (gathered_losses if peer.gathered else usual_losses)
 
     def step(batch: Batch) -> float:
-        tensors = to_tensors(batch)
-        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=precision == "mixed_bfloat16"):
+        tensors = [tensor.to(device) for tensor in to_tensors(batch)]
+        with torch.autocast(device, dtype=torch.bfloat16, enabled=precision == "mixed_bfloat16"):
             loss = losses(generator, discriminator, *tensors)
         optimizer.zero_grad(set_to_none=True)
         loss.backward()
@@ -116,7 +118,7 @@ def to_tensors(batch: Batch) -> tuple[torch.Tensor, ...]:
 def usual_losses(generator, discriminator, input_ids, segment_ids, attention_mask, positions, original_ids, weights):
     """Logits and cross-entropy at all positions, -100 where nothing was masked: Hugging Face's own head and loss."""
     real = weights > 0
-    rows = torch.arange(len(input_ids))[:, None].expand_as(positions)
+    rows = torch.arange(len(input_ids), device=input_ids.device)[:, None].expand_as(positions)
     # All rows are of full length, so no prediction is padding; with padding a loop would index with `real` first.
     labels = torch.full_like(input_ids, -100).index_put((rows, positions), torch.where(real, original_ids, -100))
     output = generator(input_ids=input_ids, token_type_ids=segment_ids, attention_mask=attention_mask, labels=labels)
@@ -127,7 +129,7 @@ def usual_losses(generator, discriminator, input_ids, segment_ids, attention_mas
 def gathered_losses(generator, discriminator, input_ids, segment_ids, attention_mask, positions, original_ids, weights):
     """The generator's head applied to the masked positions alone."""
     hidden = generator.electra(input_ids=input_ids, token_type_ids=segment_ids, attention_mask=attention_mask).last_hidden_state
-    rows = torch.arange(len(input_ids))[:, None].expand_as(positions)
+    rows = torch.arange(len(input_ids), device=input_ids.device)[:, None].expand_as(positions)
     logits = generator.generator_lm_head(generator.generator_predictions(hidden[rows, positions]))
     nll = F.cross_entropy(logits.flatten(0, 1).float(), original_ids.flatten(), reduction="none")
     loss = (nll * weights.flatten()).sum() / weights.sum()

@@ -6,6 +6,7 @@ import numpy as np
 
 from electra_keras.config import MaskingRates, ModelConfig
 from electra_keras.data.masking import Batch, mask_batch, max_predictions
+from electra_keras.modeling.presets import PRESETS
 
 NUM_BATCHES = 4
 SPECIAL_IDS = (0, 1, 2, 3, 4)
@@ -46,6 +47,7 @@ _TINY = ModelConfig(num_layers=4, hidden_dim=128, num_heads=2, intermediate_dim=
 _SMOKE = ModelConfig(
     num_layers=1, hidden_dim=16, num_heads=2, intermediate_dim=32, embedding_dim=16, max_positions=16, generator_width_fraction=0.5
 )
+_BASE = PRESETS["base"]
 SHAPES = {
     shape.name: shape
     for shape in (
@@ -54,6 +56,9 @@ SHAPES = {
         # The paper's small model (table 6), whose generator has a quarter of the width.
         Shape("small_128", ModelConfig(), vocab_size=30_522, sequence_length=128, batch_size=16),
         Shape("small_512", ModelConfig(), vocab_size=30_522, sequence_length=512, batch_size=4),
+        # Base, whose generator has a third of the width; for GPUs.
+        Shape("base_128", _BASE, vocab_size=30_522, sequence_length=128, batch_size=64),
+        Shape("base_512", _BASE, vocab_size=30_522, sequence_length=512, batch_size=16),
     )
 }
 

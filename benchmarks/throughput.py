@@ -2,7 +2,7 @@
 
     python benchmarks/throughput.py --out benchmarks/results/throughput.json [--shapes bench_tiny small_128 small_512]
         [--engines jax tensorflow torch hf hf_compile hf_gathered hf_gathered_compile] [--precisions float32 mixed_bfloat16]
-        [--dropout 0.0 0.1] [--steps 5] [--rounds 5] [--again]
+        [--dropout 0.0 0.1] [--batch_size 16] [--steps 5] [--rounds 5] [--again]
 
 Every engine has a process of its own. The engines of one shape, precision and dropout are alive together and take turns (A B C A B C),
 one running while the others wait, so that whatever else the machine does hits all alike; the medians over the rounds are compared.
@@ -10,7 +10,10 @@ one running while the others wait, so that whatever else the machine does hits a
 The default set is twelve groups of nine engines, about two hours on two cores (an estimate): a group takes 5 to 7 minutes to start, most of
 it torch.compile's 60 to 140 s for each of the two compiled peers, and its turns take 2 minutes for bench_tiny and 6 to 8 for small.
 Groups that --out holds are not measured again, so that the table can be taken in several sittings.
-Two figures of memory are written, see memory.py: peak_rss of the whole process, and step_memory, which training takes.
+Two figures of memory are written, see memory.py: peak_rss of the whole process, and step_memory, which training takes. Where the machine
+has a GPU, all engines compute on it (see accelerator.py), and the table shows what their arrays take there in place of step_memory:
+
+    python benchmarks/throughput.py --out gpu.json --shapes small_128 small_512 base_128 base_512 --precisions mixed_bfloat16 --steps 20
 """
 
 import argparse
@@ -59,7 +62,7 @@ def table(rows: list[dict]) -> str:
             shown = " | ".join("-" if figure is None else f"{figure:.2f}" for figure in figures)
             lines.append(
                 f"| {row['shape']} | {row['precision']} | {row['dropout']} | {row['engine']} | {row['tokens_per_second']:,.0f} "
-                f"| {shown} | {row['step_memory'] / 1e6:,.0f} MB | {row['peak_rss'] / 1e6:,.0f} MB |"
+                f"| {shown} | {(row.get('gpu_memory') or row['step_memory']) / 1e6:,.0f} MB | {row['peak_rss'] / 1e6:,.0f} MB |"
             )
     return "\n".join(lines)
 
@@ -74,13 +77,15 @@ def main() -> None:
     parser.add_argument("--engines", nargs="+", choices=engines, default=engines)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=[*PRECISIONS])
     parser.add_argument("--dropout", nargs="+", type=float, default=[0.0, 0.1], help="hidden and attention dropout")
+    parser.add_argument("--batch_size", type=int, help="examples of a step (default: the shape's)")
     parser.add_argument("--steps", type=int, default=5, help="steps of a turn")
     parser.add_argument("--rounds", type=int, default=5, help="turns of every engine")
     arguments = parser.parse_args()
     file = Table(arguments.out, arguments.steps, arguments.rounds, arguments.again)
+    changes = {} if arguments.batch_size is None else {"batch_size": arguments.batch_size}
     wanted: list[dict] = []
     for shape, precision, dropout in itertools.product(arguments.shapes, arguments.precisions, arguments.dropout):
-        jobs = [Job(engine, precision, shape, dropout) for engine in arguments.engines]
+        jobs = [Job(engine, precision, shape, dropout, changes) for engine in arguments.engines]
         if file.lacks(jobs):
             file.put(compare(measure(jobs, arguments.steps, arguments.rounds)))
         wanted += file.group(jobs)

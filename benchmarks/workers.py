@@ -8,7 +8,8 @@ import pathlib
 import statistics
 import sys
 
-from engines import MATMUL_ENGINES, MATMUL_SIZE, Job
+from accelerator import SHARED_MEMORY
+from engines import MATMUL_ENGINES, Job, matmul_size
 from machine import describe
 from shapes import model_flops
 from turns import EngineProcess
@@ -27,7 +28,7 @@ class Worker:
         self.seconds: list[float] = []
         self.memory: dict[str, int] = {}
         # Large pages for all alike, as `electra-keras pretrain` sets them for itself.
-        settings = {"TF_CPP_MIN_LOG_LEVEL": "2", "TOKENIZERS_PARALLELISM": "false", TUNABLES: f"{SETTING}=1"}
+        settings = {"TF_CPP_MIN_LOG_LEVEL": "2", "TOKENIZERS_PARALLELISM": "false", TUNABLES: f"{SETTING}=1", **SHARED_MEMORY}
         self.process = EngineProcess("engines.py", dataclasses.asdict(job), settings)
         try:
             self.warmup_seconds = self.process.answer()["warmup_seconds"]
@@ -68,7 +69,7 @@ def row_of(worker: Worker) -> dict:
     shape = job.sized()
     seconds = statistics.median(worker.seconds)
     is_product = job.engine in MATMUL_ENGINES
-    flops = 2.0 * MATMUL_SIZE**3 if is_product else model_flops(shape)
+    flops = 2.0 * matmul_size() ** 3 if is_product else model_flops(shape)
     return {
         **dataclasses.asdict(job),
         "tokens": shape.tokens,
@@ -92,7 +93,7 @@ class Table:
         again: forget the groups that are asked for, and measure them anew.
 
     Raises:
-        SystemExit: the file is of another processor or of other versions, which no table may mix.
+        SystemExit: the file is of another processor, GPU or of other versions, which no table may mix.
     """
 
     def __init__(self, path: str | os.PathLike, steps: int, rounds: int, again: bool = False):
@@ -101,7 +102,9 @@ class Table:
         self.rows: list[dict] = []
         if self.path.exists():
             before = json.loads(self.path.read_text(encoding="utf-8"))
-            changed = [name for name in ("processor", "cores", "versions") if before["machine"].get(name) != self.machine[name]]
+            changed = [
+                name for name in ("processor", "cores", "accelerator", "versions") if before["machine"].get(name) != self.machine[name]
+            ]
             if changed:
                 raise SystemExit(f"{self.path} was measured with other {', '.join(changed)}; give another --out or remove it.")
             self.rows = before["rows"]

@@ -56,13 +56,14 @@ def test_what_is_missing_or_was_measured_otherwise_is_measured_anew(table):
     assert [found["round_seconds"] for found in table().rows] == [[3.0, 4.0]]
 
 
-def test_machines_are_not_mixed(table):
+@pytest.mark.parametrize(("name", "value"), [("cores", 1_000), ("accelerator", "a GPU of another machine")])
+def test_machines_are_not_mixed(table, name, value):
     table().put([row("jax")])
     path = table().path
     content = json.loads(path.read_text())
-    content["machine"]["cores"] += 1
+    content["machine"][name] = value
     path.write_text(json.dumps(content))
-    with pytest.raises(SystemExit, match=r"other cores; give another --out"):
+    with pytest.raises(SystemExit, match=rf"other {name}; give another --out"):
         table()
 
 
