@@ -97,7 +97,7 @@ def pretrain(arguments: Mapping[str, Any]) -> None:
     overrides = given_overrides(arguments)
     wanted = overrides.pop("backend", None)
     config = load_config(arguments["config"], overrides)
-    if _prepare_backend(wanted, config.backend) == "jax":
+    if _load_backend(wanted, config.backend) == "jax":
         compute_in_asking_thread()
 
     from electra_keras.training.run import pretrain as train
@@ -110,7 +110,7 @@ def evaluate(arguments: Mapping[str, Any]) -> None:
     from electra_keras.artifacts import RunDirectory
 
     run = RunDirectory.open(arguments["run_dir"])
-    _prepare_backend(arguments.get("backend"), run.config.backend)
+    _load_backend(arguments.get("backend"), run.config.backend)
 
     from electra_keras.evaluation import evaluate as measure
 
@@ -137,7 +137,7 @@ def detect(arguments: Mapping[str, Any]) -> None:
 
     model = arguments.get("model") or newest_run()
     path = model if is_pretrained_elsewhere(model) else open_run(model).path
-    _prepare_backend(arguments.get("backend"), None)
+    _load_backend(arguments.get("backend"), None)
     with _reports_on_stderr():
         detector = Detector.load(path)
     with contextlib.ExitStack() as stack:
@@ -196,6 +196,13 @@ def _reports_on_stderr() -> contextlib.AbstractContextManager:
     return contextlib.redirect_stdout(sys.stderr)
 
 
+def _load_backend(argument: str | None, config_backend: str | None) -> str:
+    """For commands that compute; the others may need no keras, or have it on a backend that they choose."""
+    backend = _prepare_backend(argument, config_backend)
+    import_keras_without_extras()
+    return backend
+
+
 def _prepare_backend(argument: str | None, config_backend: str | None) -> str:
     backend = choose_backend(argument, config_backend)
     # TensorFlow's C++ greets with lines about instruction sets; whoever wants them sets the variable.
@@ -203,7 +210,6 @@ def _prepare_backend(argument: str | None, config_backend: str | None) -> str:
     use_wide_vectors()
     if backend == "jax":
         keep_compiled_functions(lambda line: print(f"electra-keras: {line}", file=sys.stderr))
-    import_keras_without_extras()
     return backend
 
 

@@ -120,16 +120,16 @@ def test_int8_stores_matrices_and_words_in_8_bits_and_stays_close(run, tmp_path)
 
 
 def test_saved_model_and_litert_compute_what_transformers_does(tmp_path):
-    """In a process of its own: keras is bound to one backend in this one."""
+    """By the command, in a process of its own: it must leave the choice of keras' backend, of which a process has one, to the format."""
     discriminator, _ = save_pair(SHAPES[SMALL], tmp_path / "theirs")
     run = import_run(tmp_path / "theirs", tmp_path / "run", report=silent)
     program = """
 import sys
 import numpy as np
-from electra_keras.interop.exporting import export_run
+from electra_keras.cli import main
 run_dir, out, batches = sys.argv[1:]
 for name in ("saved_model", "litert"):
-    export_run(run_dir, name, f"{out}/{name}")
+    assert main(["export", "--run_dir", run_dir, "--to", name, "--out_dir", f"{out}/{name}"]) == 0
 import tensorflow as tf
 loaded = tf.saved_model.load(f"{out}/saved_model/saved_model")
 interpreter = tf.lite.Interpreter(f"{out}/litert/detector.tflite")
