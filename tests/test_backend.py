@@ -44,6 +44,13 @@ def load_keras(monkeypatch, name):
     monkeypatch.setitem(sys.modules, "keras", keras)
 
 
+def printed_by(script, **variables):
+    """Returns what a Python process of its own prints, which must end well."""
+    command, root = [sys.executable, "-c", script], pathlib.Path(__file__).parents[1]
+    environment = {**os.environ, **variables}
+    return subprocess.run(command, capture_output=True, text=True, check=True, cwd=root, env=environment).stdout
+
+
 @pytest.mark.parametrize(
     ("argument", "environment", "config", "expected"),
     [
@@ -117,10 +124,7 @@ def test_importing_the_package_and_choosing_loads_no_backend():
         "choose_backend('jax', None)\n"
         "print(sorted({'keras', 'jax', 'tensorflow', 'torch', 'keras_hub'} & sys.modules.keys()))\n"
     )
-    finished = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=pathlib.Path(__file__).parents[1]
-    )
-    assert finished.stdout == "[]\n"
+    assert printed_by(script) == "[]\n"
 
 
 def test_keras_comes_without_its_extras_which_can_be_imported_later():
@@ -133,10 +137,7 @@ def test_keras_comes_without_its_extras_which_can_be_imported_later():
         "import pandas, sklearn.metrics\n"
         "print(sklearn.metrics.roc_auc_score([0, 1, 1], [0.1, 0.9, 0.8]), len(pandas.DataFrame({'a': [1, 2]})))\n"
     )
-    finished = subprocess.run(
-        [sys.executable, "-c", script], capture_output=True, text=True, check=True, cwd=pathlib.Path(__file__).parents[1]
-    )
-    assert finished.stdout == "jax []\n1.0 2\n"
+    assert printed_by(script) == "jax []\n1.0 2\n"
 
 
 def test_extras_that_are_loaded_stay_and_others_are_hidden_while_keras_is_imported_alone(monkeypatch):
@@ -241,6 +242,4 @@ def test_jax_computes_in_the_asking_thread_only_when_asked_to(settings):
         "power(matrix).block_until_ready()",
         "print(power(matrix).is_ready())",
     ]
-    environment = {**os.environ, "JAX_PLATFORMS": "cpu"}
-    process = subprocess.run([sys.executable, "-c", "\n".join(program)], capture_output=True, text=True, check=True, env=environment)
-    assert process.stdout.strip() == str(bool(settings))
+    assert printed_by("\n".join(program), JAX_PLATFORMS="cpu").strip() == str(bool(settings))

@@ -46,10 +46,10 @@ def test_a_step_reads_no_number_and_stays_on_its_device(on_numberless_device, dr
     assert {tensor.device.type for tensor in [*logs.values(), *(variable.value for variable in model.variables)]} == {"meta"}
 
 
-def test_a_number_that_is_read_shows(on_numberless_device):
+def test_a_number_that_is_read_and_a_second_device_show(on_numberless_device):
+    import torch
+
     with pytest.raises(RuntimeError, match="item"):
         float(ops.ones(()))
     with pytest.raises(RuntimeError, match="device"):
-        import torch
-
         ops.ones((2,)) + torch.ones(2)
