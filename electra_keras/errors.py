@@ -24,6 +24,10 @@ class ShardError(UserError):
     """Prepared data is damaged or was made by another tokenizer or configuration."""
 
 
+class WorkerError(UserError):
+    """A process that prepares a part of the corpus was ended, as systems do when memory runs out."""
+
+
 class RunError(UserError):
     """A run directory is missing, damaged, or belongs to another configuration."""
 

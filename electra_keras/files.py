@@ -38,7 +38,10 @@ def atomic_open(path: str | os.PathLike, mode: str = "w") -> Iterator[IO]:
         os.chmod(temporary, 0o666 & ~_umask())
         os.replace(temporary, path)
         temporary = None
-        _sync_folder(path.parent)
+        sync_folder(path.parent)
+    except BrokenPipeError:
+        # Not of a file: whoever reads what the block prints has seen enough.
+        raise
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror or error}. Free some space or choose another folder.") from error
     finally:
@@ -92,17 +95,17 @@ def sha256_of_json(value: Any) -> str:
     return hashlib.sha256(text.encode("utf-8")).hexdigest()
 
 
+def sync_folder(path: str | os.PathLike) -> None:
+    """Makes the names in a folder last: a rename survives a power cut only once its folder has been synced."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
 def _umask() -> int:
     # The process' mask can only be read by setting it.
     mask = os.umask(0)
     os.umask(mask)
     return mask
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-    # The rename itself survives a power cut only once its folder has been synced.
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)

@@ -77,6 +77,13 @@ def test_a_disk_that_is_full_when_writing_is_a_user_error(old, monkeypatch):
     assert_only_the_old_file(old)
 
 
+def test_output_that_nobody_reads_any_more_is_no_error_of_the_disk(old):
+    with pytest.raises(BrokenPipeError), atomic_open(old) as file:
+        file.write("half")
+        raise BrokenPipeError(errno.EPIPE, os.strerror(errno.EPIPE))
+    assert_only_the_old_file(old)
+
+
 def test_a_rename_that_fails_leaves_no_temporary_file(old, monkeypatch):
     def refuse(source, target):
         raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))

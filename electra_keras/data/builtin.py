@@ -18,6 +18,7 @@ from typing import Any
 
 from electra_keras.data.documents import Document
 from electra_keras.data.prose import docstring_paragraphs
+from electra_keras.data.readers import unreadable
 from electra_keras.data.workers import parallel_map
 from electra_keras.errors import CorpusError
 from electra_keras.files import sha256_of_json
@@ -92,8 +93,19 @@ class BuiltinSource:
 
 
 def extract_paragraphs(files: list[SourceFile]) -> list[tuple[SourceFile, list[str]]]:
-    """Returns the prose paragraphs of each file; what a worker does."""
-    return [(file, docstring_paragraphs(pathlib.Path(file.path).read_bytes())) for file in files]
+    """Returns the prose paragraphs of each file; what a worker does.
+
+    Raises:
+        CorpusError: a file cannot be read.
+    """
+    return [(file, docstring_paragraphs(_source(file))) for file in files]
+
+
+def _source(file: SourceFile) -> bytes:
+    try:
+        return pathlib.Path(file.path).read_bytes()
+    except OSError as error:
+        raise unreadable(file.path, error) from error
 
 
 def _standard_library_files(modules: Iterable[str]) -> list[SourceFile]:

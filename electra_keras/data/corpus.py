@@ -7,8 +7,7 @@ from electra_keras.config import CorpusConfig
 from electra_keras.data.builtin import BuiltinSource
 from electra_keras.data.documents import Document, is_validation
 from electra_keras.data.hub import HubSource
-from electra_keras.data.readers import file_format, find_files, read_documents
-from electra_keras.files import sha256_of
+from electra_keras.data.readers import file_format, find_files, hash_file, read_documents
 
 __all__ = ["Document", "FileSource", "Source", "documents", "is_validation", "open_corpus"]
 
@@ -31,7 +30,7 @@ class FileSource:
         text_field: the field of .jsonl and .parquet rows that holds the text.
 
     Raises:
-        CorpusError: a file is missing, or a glob matches nothing.
+        CorpusError: a file is missing or has a name that is not read, or a glob matches nothing.
     """
 
     def __init__(self, patterns: list[str], text_field: str):
@@ -39,8 +38,12 @@ class FileSource:
         self.text_field = text_field
 
     def describe(self) -> dict[str, Any]:
-        """Returns the SHA-256 of every file in order; where the files stand does not matter."""
-        files = [{"name": path.name, "format": file_format(path), "sha256": sha256_of(path)} for path in self.paths]
+        """Returns the SHA-256 of every file in order; where the files stand does not matter.
+
+        Raises:
+            CorpusError: a file cannot be read.
+        """
+        files = [{"name": path.name, "format": file_format(path), "sha256": hash_file(path)} for path in self.paths]
         return {"kind": "files", "text_field": self.text_field, "files": files}
 
     def documents(self) -> Iterator[Document]:

@@ -17,7 +17,8 @@ from electra_keras.data.prepared import MANIFEST_FILE, PreparedData
 from electra_keras.data.progress import Progress, Report
 from electra_keras.data.replacing import replaced_folder
 from electra_keras.data.sampling import sample_texts
-from electra_keras.data.tokenizer import WordPieceTokenizer
+from electra_keras.data.shards import SHARD_FILE
+from electra_keras.data.tokenizer import SETTINGS_FILE, VOCABULARY_FILE, WordPieceTokenizer
 from electra_keras.data.writing import example_layout, write_manifest, write_splits
 from electra_keras.errors import CorpusError, ShardError, TokenizerError, UserError
 from electra_keras.files import sha256_of, sha256_of_json
@@ -35,7 +36,7 @@ def prepare(config: Config, out_dir: str | os.PathLike, report: Report = print) 
 
     Args:
         config: its sections corpus, tokenizer and packing say what is made; training.batch_size how much must come out.
-        out_dir: the folder; one that holds other prepared data is replaced when the new one is complete.
+        out_dir: the folder; one that holds other prepared data, and nothing else, is replaced when the new one is complete.
         report: gets a line now and then.
 
     Raises:
@@ -52,6 +53,7 @@ def prepare(config: Config, out_dir: str | os.PathLike, report: Report = print) 
         report(f"Reusing the prepared data in {out_dir}: corpus, tokenizer and packing are the same.")
         return earlier
     if earlier is not None:
+        _refuse_foreign_files(out_dir)
         changed = [name for name in inputs if inputs[name] != earlier.manifest["inputs"].get(name)]
         report(f"Preparing {out_dir} again: changed since are {', '.join(changed)}.")
     with replaced_folder(out_dir) as folder:
@@ -123,13 +125,26 @@ def _is_free(folder: pathlib.Path) -> bool:
 def _open_earlier(out_dir: pathlib.Path, report: Report) -> PreparedData | None:
     if _is_free(out_dir):
         return None
-    if not (out_dir / MANIFEST_FILE).is_file():
-        raise UserError(f"{out_dir} holds something that prepare did not make. Choose another folder.")
     try:
         return PreparedData.open(out_dir)
     except (ShardError, TokenizerError) as error:
+        _refuse_foreign_files(out_dir)
         report(f"Not reusing {out_dir}: {error}")
         return None
+
+
+def _refuse_foreign_files(out_dir: pathlib.Path) -> None:
+    """Raises UserError where replacing the folder would delete what prepare did not write.
+
+    Others, too, call a file manifest.json: a folder of prepared data holds shards beside it.
+    """
+    names = sorted(path.name for path in out_dir.iterdir()) if out_dir.is_dir() else []
+    shards = [name for name in names if SHARD_FILE.fullmatch(name)]
+    own = {MANIFEST_FILE, VOCABULARY_FILE, SETTINGS_FILE, *shards} if shards and MANIFEST_FILE in names else set()
+    foreign = [name for name in names if name not in own]
+    if foreign or not out_dir.is_dir():
+        listed = f" ({', '.join(foreign[:3])})" if foreign else ""
+        raise UserError(f"{out_dir} holds something that prepare did not make{listed}. Move it away, or choose another folder.")
 
 
 def _build(

@@ -1,6 +1,7 @@
 """Text files to documents: .txt, .jsonl and .parquet, plain or compressed, read as a stream.
 
-In .txt a blank line (white space alone counts as blank) ends a document. A row of .jsonl or .parquet is a document.
+In .txt a blank line (white space alone counts as blank) ends a document. A row of .jsonl or .parquet is a document; one whose text is
+null holds none.
 """
 
 import codecs
@@ -22,6 +23,7 @@ import zstandard
 
 from electra_keras.data.documents import Document, join_paragraphs, split_lines
 from electra_keras.errors import CorpusError
+from electra_keras.files import sha256_of
 
 FORMATS = (".txt", ".jsonl", ".parquet")
 COMPRESSIONS = (".gz", ".xz", ".zst")
@@ -30,6 +32,8 @@ BLOCK_BYTES = 1 << 20
 MAX_LINE_CHARACTERS = 1 << 20
 # Small, since one read can unfold to a thousand times its size.
 ZSTANDARD_READ_BYTES = 1 << 14
+# The largest that zstd has, by --long=31; a frame takes as much memory as it asks for.
+ZSTANDARD_WINDOW_BYTES = 1 << 31
 PARQUET_BATCH_ROWS = 256
 
 
@@ -37,7 +41,7 @@ def find_files(patterns: list[str]) -> list[pathlib.Path]:
     """Resolves paths and globs, in the order given, what one glob matches sorted by name, each file once.
 
     Raises:
-        CorpusError: a path does not exist, a glob matches nothing, or a name has an ending that is not read.
+        CorpusError: a path does not exist, a glob matches nothing, or a name is not UTF-8 or has an ending that is not read.
     """
     found = {}
     for pattern in patterns:
@@ -48,6 +52,7 @@ def find_files(patterns: list[str]) -> list[pathlib.Path]:
         if not files:
             raise CorpusError(_nothing_found(pattern))
         for path in files:
+            check_name(path)
             file_format(path)
             found[path] = None
     return list(found)
@@ -63,6 +68,32 @@ def file_format(path: pathlib.Path) -> str:
     if name.suffix not in FORMATS:
         raise CorpusError(f"{path} is not read: its name must end in {', '.join(FORMATS)}, or these with {', '.join(COMPRESSIONS)}.")
     return name.suffix
+
+
+def check_name(path: pathlib.Path) -> None:
+    """Raises CorpusError when a file's path is not UTF-8, and so cannot stand in a manifest."""
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        shown = os.fsencode(path).decode("utf-8", "backslashreplace")
+        raise CorpusError(f"The name of {shown} is not UTF-8. Rename it.") from error
+
+
+def hash_file(path: pathlib.Path) -> str:
+    """Returns the hexadecimal SHA-256 of a corpus file's bytes.
+
+    Raises:
+        CorpusError: the file cannot be read.
+    """
+    try:
+        return sha256_of(path)
+    except OSError as error:
+        raise unreadable(path, error) from error
+
+
+def unreadable(path: str | os.PathLike, error: OSError) -> CorpusError:
+    """Returns what to tell the user where the system does not let a corpus file be read."""
+    return CorpusError(f"Cannot read {path}: {error.strerror or error}. Check the path, the permissions and the file.")
 
 
 def read_documents(path: pathlib.Path, text_field: str) -> Iterator[Document]:
@@ -84,7 +115,7 @@ def read_documents(path: pathlib.Path, text_field: str) -> Iterator[Document]:
     except (gzip.BadGzipFile, EOFError, lzma.LZMAError, zlib.error, zstandard.ZstdError) as error:
         raise CorpusError(f"{path} is damaged or not compressed as its name says ({error}). Fetch or compress it again.") from error
     except OSError as error:
-        raise CorpusError(f"Cannot read {path}: {error.strerror or error}. Check the path, the permissions and the file.") from error
+        raise unreadable(path, error) from error
     if not found:
         raise CorpusError(f"{path} holds no text. Leave it out, or put text into it.")
 
@@ -116,9 +147,10 @@ def _read_json_lines(path: pathlib.Path, text_field: str) -> Iterator[Document]:
         if not isinstance(row, dict) or text_field not in row:
             fields = ", ".join(row) if isinstance(row, dict) else f"a {type(row).__name__}, no object"
             raise CorpusError(f"{path}, line {number} has no field {text_field!r} (it has {fields or 'none'}). Set corpus.text_field.")
-        if not isinstance(row[text_field], str):
-            raise CorpusError(f"{path}, line {number}: the field {text_field!r} is no text but {type(row[text_field]).__name__}.")
-        yield from join_paragraphs(split_lines(row[text_field]), os.fspath(path))
+        text = row[text_field]
+        if text is not None and not isinstance(text, str):
+            raise CorpusError(f"{path}, line {number}: the field {text_field!r} is no text but {type(text).__name__}.")
+        yield from join_paragraphs(split_lines(text or ""), os.fspath(path))
 
 
 def _read_parquet(path: pathlib.Path, text_field: str) -> Iterator[Document]:
@@ -137,8 +169,16 @@ def _read_parquet(path: pathlib.Path, text_field: str) -> Iterator[Document]:
         kind = schema.field(text_field).type
         if not (pyarrow.types.is_string(kind) or pyarrow.types.is_large_string(kind)):
             raise CorpusError(f"{path}: the column {text_field!r} is no text but {kind}. Set corpus.text_field.")
+        row = 1
         for batch in file.iter_batches(PARQUET_BATCH_ROWS, columns=[text_field]):
-            for text in batch.column(0).to_pylist():
+            try:
+                texts = batch.column(0).to_pylist()
+            except UnicodeDecodeError as error:
+                rows = f"rows {row:,} to {row + batch.num_rows - 1:,}"
+                message = f"{path}: the column {text_field!r} is not UTF-8 in {rows} ({error.reason}). Convert its text to UTF-8."
+                raise CorpusError(message) from error
+            row += batch.num_rows
+            for text in texts:
                 yield from join_paragraphs(split_lines(text or ""), os.fspath(path))
 
 
@@ -204,7 +244,7 @@ def _blocks(path: pathlib.Path) -> Iterator[bytes]:
 
 def _zstandard_blocks(path: pathlib.Path) -> Iterator[bytes]:
     # Frame by frame, because zstandard's file objects take a truncated file for a short one.
-    decompressor = zstandard.ZstdDecompressor()
+    decompressor = zstandard.ZstdDecompressor(max_window_size=ZSTANDARD_WINDOW_BYTES)
     frame = None
     with open(path, "rb") as file:
         while data := file.read(ZSTANDARD_READ_BYTES):

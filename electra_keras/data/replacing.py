@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 from electra_keras.errors import UserError
-from electra_keras.files import locked_folder
+from electra_keras.files import locked_folder, sync_folder
 
 
 @contextlib.contextmanager
@@ -17,20 +17,24 @@ def replaced_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
     What a killed process left behind is removed by the next one.
 
     Args:
-        path: where the folder shall stand.
+        path: where the folder shall stand; a symbolic link stays one, and what it points to is replaced.
 
     Raises:
-        UserError: another process is writing the same folder, or the file system refuses.
+        UserError: another process is writing the same folder, it is a mount point or the working directory, or the file system refuses.
     """
     try:
-        with _built_beside(path.absolute()) as folder:
+        with _built_beside(path.resolve()) as folder:
             yield folder
+    except BrokenPipeError:
+        # Not of a file: whoever reads what the block prints has seen enough.
+        raise
     except OSError as error:
         raise UserError(f"Cannot write {path}: {error.strerror or error}. Free some space or choose another folder.") from error
 
 
 @contextlib.contextmanager
 def _built_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
+    _check_movable(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     partial, outdated = (path.with_name(f".{path.name}.{kind}") for kind in ("partial", "outdated"))
     partial.mkdir(exist_ok=True)
@@ -44,19 +48,22 @@ def _built_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
                 shutil.rmtree(outdated, ignore_errors=True)
                 path.rename(outdated)
             partial.rename(path)
-            _sync(path.parent)
+            sync_folder(path.parent)
             shutil.rmtree(outdated, ignore_errors=True)
         except BaseException:
             shutil.rmtree(partial, ignore_errors=True)
             raise
 
 
-def _sync(folder: pathlib.Path) -> None:
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
+def _check_movable(path: pathlib.Path) -> None:
+    """Raises UserError where another folder cannot take a folder's place: a mount point, and the one that the process stands in."""
+    if os.path.ismount(path):
+        kind = "a mount point"
+    elif path.exists() and path.samefile(os.curdir):
+        kind = "the working directory"
+    else:
+        return
+    raise UserError(f"{path} is {kind}, which cannot be replaced. Choose a folder within it, for example {path / 'data'}.")
 
 
 def _empty(folder: pathlib.Path) -> None:

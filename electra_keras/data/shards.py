@@ -2,6 +2,7 @@
 
 import os
 import pathlib
+import re
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,8 @@ from electra_keras.errors import ShardError
 from electra_keras.files import sha256_of
 
 SHARD_BYTES = 1 << 28
+# The files that ShardWriter writes for the splits of prepared data.
+SHARD_FILE = re.compile(r"(train|validation)-\d{5,}-(tokens|lengths)\.npy")
 
 
 class ShardWriter:

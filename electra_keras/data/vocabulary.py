@@ -79,9 +79,10 @@ def choose_alphabet(splitter: Tokenizer, counts: dict[str, int], vocab_size: int
     Args:
         splitter: tells which characters always stand alone (punctuation, Chinese).
         counts: occurrences of every character.
-        vocab_size: bounds the alphabet, see the constants above.
+        vocab_size: bounds the alphabet, see the constants above; with the special tokens it never has more entries.
         min_frequency: rarer characters are left out.
     """
+    room = vocab_size - len(SPECIAL_TOKENS)
     inner_room, isolated_room = int(vocab_size * MAX_ALPHABET_FRACTION), int(vocab_size * MAX_ISOLATED_FRACTION)
     uncovered = sum(counts.values())
     enough = uncovered * (1 - ALPHABET_COVERAGE)
@@ -91,7 +92,8 @@ def choose_alphabet(splitter: Tokenizer, counts: dict[str, int], vocab_size: int
             break
         uncovered -= count
         isolated = len(splitter.pre_tokenizer.pre_tokenize_str(splitter.normalizer.normalize_str(f"a{character}"))) > 1
-        if len(first) < isolated_room and (isolated or len(within) < inner_room):
+        has_room = len(first) < isolated_room and (isolated or len(within) < inner_room)
+        if has_room and len(first) + len(within) + (1 if isolated else 2) <= room:
             first.append(character)
             if not isolated:
                 within.append(CONTINUATION + character)
@@ -106,7 +108,7 @@ def read_vocabulary(path: str | os.PathLike) -> list[str]:
     """
     path = pathlib.Path(path)
     try:
-        text = path.read_bytes().decode("utf-8")
+        text = path.read_bytes().decode("utf-8").removeprefix("\ufeff")
     except OSError as error:
         raise TokenizerError(f"Cannot read the vocabulary {path}: {error.strerror}. Check tokenizer.vocab_file.") from error
     except UnicodeDecodeError as error:

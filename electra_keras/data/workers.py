@@ -19,6 +19,8 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from typing import IO, Any
 
+from electra_keras.errors import WorkerError
+
 # Items on their way for each worker: one at work and one waiting, so that no worker waits for the parent.
 ITEMS_PER_WORKER = 2
 
@@ -40,7 +42,7 @@ def parallel_map(function: Callable[[Any], Any], items: Iterable[Any], workers: 
 
     Raises:
         Exception: what `function` raised for an item.
-        RuntimeError: a worker process ended, for example because memory ran out.
+        WorkerError: a worker process ended, for example because memory ran out.
     """
     workers = workers or available_cores()
     items = iter(items)
@@ -81,7 +83,9 @@ class _Worker:
         }
         command = [sys.executable, "-P", "-m", __name__]
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=environment)
-        _send(self._process.stdin, function)
+        # One that has ended already is noticed at its first item.
+        with contextlib.suppress(BrokenPipeError):
+            _send(self._process.stdin, function)
 
     def call(self, item: Any) -> Any:
         try:
@@ -89,7 +93,10 @@ class _Worker:
             result, error = pickle.load(self._process.stdout)
         except (EOFError, BrokenPipeError, pickle.UnpicklingError) as cause:
             code = self._process.wait()
-            raise RuntimeError(f"A worker process ended with code {code}; -9 means that the system ran out of memory.") from cause
+            raise WorkerError(
+                f"A worker process ended with code {code}; -9 means that the system ran out of memory. "
+                "Free some, or let the program use fewer cores (each has a worker), for example with `taskset -c 0`."
+            ) from cause
         if error is not None:
             raise error
         return result

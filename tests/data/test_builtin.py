@@ -88,6 +88,13 @@ def test_documents_come_while_others_are_still_to_be_extracted(package, monkeypa
     assert len(documents) == 2, "a reading that was left early is not taken for the whole"
 
 
+def test_a_source_that_cannot_be_read_is_named(package, tmp_path):
+    source = BuiltinSource([package], modules=[])
+    (tmp_path / "site" / package / "b.py").unlink()
+    with pytest.raises(CorpusError, match=r"Cannot read .*electra_example/b\.py: No such file or directory"):
+        list(source.documents())
+
+
 def test_versions_and_changed_sources_are_in_the_description(package, tmp_path):
     before = BuiltinSource([package, "numpy"], modules=[]).describe()
     import numpy

@@ -1,3 +1,6 @@
+import errno
+import os
+
 import pytest
 
 from electra_keras.config import CorpusConfig
@@ -47,3 +50,14 @@ def test_content_order_and_format_make_the_description_and_places_do_not(files, 
 def test_a_missing_file_is_an_error_before_anything_is_read(files):
     with pytest.raises(CorpusError, match=r"There is no file .*c\.txt"):
         open_corpus(CorpusConfig(files=[f"{files}/a.txt", f"{files}/c.txt"]))
+
+
+@pytest.mark.parametrize("code", [errno.EACCES, errno.EIO])
+def test_a_file_that_cannot_be_read_is_named_with_its_remedy(files, monkeypatch, code):
+    # Root may read everything, so the refusal itself is simulated.
+    def refuse(file, digest):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr("hashlib.file_digest", refuse)
+    with pytest.raises(CorpusError, match=rf"Cannot read .*a\.txt: {os.strerror(code)}\. Check the path, the permissions"):
+        FileSource([f"{files}/a.txt"], "text").describe()

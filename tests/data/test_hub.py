@@ -1,3 +1,6 @@
+import errno
+import os
+
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -79,6 +82,22 @@ def test_damaged_files_are_errors(data_set):
         texts(HubSource(str(data_set), "test", "text"))
 
 
+def test_files_that_cannot_stand_in_the_description_are_errors(data_set, monkeypatch):
+    misnamed = data_set / os.fsdecode(b"bad\xff.md")
+    misnamed.touch()
+    with pytest.raises(CorpusError, match=r"bad\\xff\.md is not UTF-8\. Rename it"):
+        HubSource(str(data_set), "test", "text").describe()
+    misnamed.unlink()
+    monkeypatch.setattr("hashlib.file_digest", refuse)
+    with pytest.raises(CorpusError, match=r"Cannot read .*README\.md: Permission denied\. Check"):
+        HubSource(str(data_set), "test", "text").describe()
+
+
+def refuse(file, digest):
+    # Root may read everything, so the refusal itself is simulated.
+    raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
+
+
 def test_without_a_network_the_remedy_is_named(monkeypatch):
     import datasets
 
@@ -100,6 +119,8 @@ def test_without_a_network_the_remedy_is_named(monkeypatch):
         (["A whole\ndocument.", "", "Another."], ["A whole\ndocument.", "Another."]),
         (["One.", "Two."], ["One.", "Two."]),
         (["One. ", "Two.", " ", "Three."], ["One.\nTwo.", "Three."]),
+        # One blank row in so many is no layout.
+        ([*map(str, range(20)), ""], list(map(str, range(20)))),
     ],
 )
 def test_the_first_rows_tell_the_layout(rows, expected):

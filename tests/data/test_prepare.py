@@ -212,6 +212,33 @@ def test_folders_of_others_are_not_touched(config, tmp_path, lines):
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
 
 
+def test_a_manifest_of_something_else_does_not_make_a_folder_prepared_data(config, tmp_path, lines):
+    others = tmp_path / "extension"
+    (others / "sub").mkdir(parents=True)
+    (others / "manifest.json").write_text('{"name": "my extension", "manifest_version": 3}')
+    with pytest.raises(UserError, match=r"did not make \(manifest\.json, sub\)\. Move it away"):
+        prepare(config, others, lines.append)
+    (others / "sub").rmdir()
+    with pytest.raises(UserError, match=r"did not make \(manifest\.json\)\. Move it away"):
+        prepare(config, others, lines.append)
+    assert (others / "manifest.json").is_file()
+    assert lines == []
+
+
+def test_what_was_put_into_prepared_data_is_not_deleted_with_it(config, tmp_path, lines):
+    first = prepare(config, tmp_path / "out", lines.append)
+    notes = tmp_path / "out" / "notes.txt"
+    notes.write_text("years of work")
+    assert prepare(config, tmp_path / "out", lines.append).manifest == first.manifest
+    with pytest.raises(UserError, match=r"did not make \(notes\.txt\)\. Move it away"):
+        prepare(changed(config, "packing", sequence_length=24), tmp_path / "out", lines.append)
+    assert PreparedData.open(tmp_path / "out").manifest == first.manifest
+    (tmp_path / "out" / "vocab.txt").unlink()
+    with pytest.raises(UserError, match=r"did not make \(notes\.txt\)\. Move it away"):
+        prepare(config, tmp_path / "out", lines.append)
+    assert notes.read_text() == "years of work"
+
+
 def test_damaged_data_is_made_again(config, tmp_path, lines):
     prepare(config, tmp_path / "out", lines.append)
     shard = tmp_path / "out" / "train-00000-tokens.npy"

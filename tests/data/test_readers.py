@@ -1,6 +1,7 @@
 import gzip
 import json
 import lzma
+import os
 import pathlib
 
 import pyarrow
@@ -43,7 +44,7 @@ def test_blank_lines_end_documents(tmp_path, suffix):
 
 @pytest.mark.parametrize("suffix", COMPRESS)
 def test_rows_of_json_lines_are_documents(tmp_path, suffix):
-    rows = [{"body": "One.\r\nTwo.", "n": 1}, {"body": "\ud83d"}, {"body": ""}]
+    rows = [{"body": "One.\r\nTwo.", "n": 1}, {"body": None}, {"body": "\ud83d"}, {"body": ""}]
     content = "\n".join(map(json.dumps, rows)) + "\n\n"
     path = write(tmp_path / f"corpus.jsonl{suffix}", COMPRESS[suffix](content.encode()))
     assert texts(path, "body") == ["One.\nTwo.", "\ud83d"]
@@ -76,6 +77,12 @@ def test_lines_without_end_come_in_parts(tmp_path, monkeypatch):
 def test_several_compressed_frames_are_one_file(tmp_path):
     frames = b"".join(COMPRESS[".zst"](part) for part in (b"One.\n", b"Two.\n"))
     assert texts(write(tmp_path / "corpus.txt.zst", frames)) == ["One.\nTwo."]
+
+
+def test_frames_of_long_distance_are_read(tmp_path):
+    # By hand, since writing one takes its window's memory: magic number, no flags, window of 2**28 bytes, one last raw block.
+    frame = b"\x28\xb5\x2f\xfd\x00" + bytes([(28 - 10) << 3]) + (5 << 3 | 1).to_bytes(3, "little") + b"Text."
+    assert texts(write(tmp_path / "corpus.txt.zst", frame)) == ["Text."]
 
 
 @pytest.mark.parametrize("suffix", [".gz", ".xz", ".zst"])
@@ -122,6 +129,15 @@ def test_a_missing_or_numeric_column_is_an_error(tmp_path):
         texts(path)
 
 
+def test_a_column_that_is_not_utf8_is_an_error(tmp_path, monkeypatch):
+    monkeypatch.setattr("electra_keras.data.readers.PARQUET_BATCH_ROWS", 2)
+    # Arrow believes whoever says that bytes are text.
+    binary = pyarrow.array([b"fine", b"fine", b"fine", b"caf\xe9"])
+    path = parquet(tmp_path / "latin.parquet", text=pyarrow.Array.from_buffers(pyarrow.string(), len(binary), binary.buffers()))
+    with pytest.raises(CorpusError, match=r"latin\.parquet: the column 'text' is not UTF-8 in rows 3 to 4 \(unexpected end of data\)"):
+        texts(path)
+
+
 def test_unreadable_files_are_errors(tmp_path):
     with pytest.raises(CorpusError, match=r"Cannot read .*gone\.txt"):
         texts(tmp_path / "gone.txt")
@@ -133,6 +149,12 @@ def test_globs_are_sorted_and_files_come_once(tmp_path):
         write(tmp_path / name, b"text")
     found = find_files([f"{tmp_path}/b.txt", f"{tmp_path}/*.txt", f"{tmp_path}/**/*.gz", f"{tmp_path}/odd[1].txt"])
     assert [path.name for path in found] == ["b.txt", "a.txt", "odd[1].txt", "c.jsonl.gz"]
+
+
+def test_names_that_are_not_utf8_are_errors(tmp_path):
+    write(tmp_path / os.fsdecode(b"bad\xff.txt"), b"text")
+    with pytest.raises(CorpusError, match=r"bad\\xff\.txt is not UTF-8\. Rename it"):
+        find_files([f"{tmp_path}/*.txt"])
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 import fcntl
 import os
+import pathlib
 
 import pytest
 
@@ -61,3 +62,39 @@ def test_two_at_once_are_refused(tmp_path):
         assert names(tmp_path / ".data.partial") == ["theirs"]
     finally:
         os.close(descriptor)
+
+
+def test_a_link_stays_and_what_it_points_to_is_replaced(tmp_path):
+    (tmp_path / "big").mkdir()
+    (tmp_path / "here").mkdir()
+    link = tmp_path / "here" / "data"
+    link.symlink_to(tmp_path / "big")
+    for name in ("first", "second"):
+        with replaced_folder(link) as folder:
+            (folder / name).write_text(name)
+        assert link.is_symlink()
+        assert names(tmp_path / "big") == [name]
+    assert names(tmp_path) == ["big", "here"]
+    assert names(tmp_path / "here") == ["data"]
+
+
+def test_a_mount_point_is_refused_before_anything_is_built(tmp_path, monkeypatch):
+    target = tmp_path / "volume"
+    target.mkdir()
+    monkeypatch.setattr("os.path.ismount", lambda path: path == target)
+    with pytest.raises(UserError, match=r"volume is a mount point.*for example .*volume/data\."), replaced_folder(target):
+        pytest.fail("the work would be lost")
+    assert names(tmp_path) == ["volume"]
+
+
+def test_the_working_directory_is_refused_before_anything_is_built(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match="is the working directory"), replaced_folder(pathlib.Path()):
+        pytest.fail("the shell would be left in a deleted folder")
+    assert names(tmp_path) == []
+
+
+def test_reports_that_nobody_reads_any_more_are_no_error_of_the_disk(tmp_path):
+    with pytest.raises(BrokenPipeError), replaced_folder(tmp_path / "data"):
+        raise BrokenPipeError(32, "Broken pipe")
+    assert names(tmp_path) == []

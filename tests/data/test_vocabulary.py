@@ -74,6 +74,14 @@ def test_the_alphabet_leaves_room_for_word_pieces(splitter):
     assert alphabet == [*map(chr, range(0x430, 0x43A)), *(f"##{chr(code)}" for code in range(0x430, 0x43A))]
 
 
+def test_a_vocabulary_is_never_larger_than_asked_for(splitter):
+    # Three quarters of the entries for Chinese and a quarter for the ends of words leave none for the special tokens.
+    counts = {chr(0x4E00 + number): 300 - number for number in range(200)} | {letter: 500 for letter in "abcdefghijklm"}
+    assert len(choose_alphabet(splitter, counts, vocab_size=40, min_frequency=1)) == 35
+    texts = ["".join(character * count for character, count in counts.items())] + list("abcdefgh") * 500
+    assert WordPieceTokenizer.train(texts, TokenizerConfig(vocab_size=40)).vocab_size == 40
+
+
 def test_characters_in_the_last_ten_thousandth_of_the_text_get_no_entry(splitter):
     assert choose_alphabet(splitter, {"a": 100_000, "b": 9, "c": 1}, vocab_size=100, min_frequency=1) == ["a", "##a"]
     assert choose_alphabet(splitter, {"a": 100_000, "b": 11, "c": 1}, vocab_size=100, min_frequency=1) == ["a", "b", "##a", "##b"]
@@ -109,4 +117,10 @@ def test_a_missing_vocabulary_is_an_error(tmp_path):
 def test_line_ends_of_windows_are_read(tmp_path):
     path = tmp_path / "vocab.txt"
     path.write_bytes("\r\n".join([*SPECIAL_TOKENS, "cat", ""]).encode())
+    assert read_vocabulary(path) == [*SPECIAL_TOKENS, "cat"]
+
+
+def test_a_byte_order_mark_is_no_part_of_the_first_entry(tmp_path):
+    path = tmp_path / "vocab.txt"
+    path.write_bytes("\n".join([*SPECIAL_TOKENS, "cat"]).encode("utf-8-sig"))
     assert read_vocabulary(path) == [*SPECIAL_TOKENS, "cat"]

@@ -2,6 +2,7 @@ import functools
 import operator
 import os
 import pathlib
+import shutil
 import subprocess
 import sys
 import time
@@ -9,6 +10,7 @@ import time
 import pytest
 
 from electra_keras.data.workers import available_cores, parallel_map
+from electra_keras.errors import WorkerError
 
 
 def test_results_come_in_order_from_other_processes():
@@ -46,8 +48,15 @@ def test_errors_of_the_items_reach_the_caller():
 
 
 def test_a_worker_that_dies_is_an_error():
-    with pytest.raises(RuntimeError, match="ended with code 7"):
+    with pytest.raises(WorkerError, match=r"ended with code 7; -9 means .* out of memory\. Free some"):
         list(parallel_map(eval, ["__import__('os')._exit(7)"], workers=1))
+
+
+def test_a_worker_that_dies_before_it_has_its_function_is_the_same_error(monkeypatch):
+    monkeypatch.setattr("electra_keras.data.workers.sys.executable", shutil.which("false"))
+    more_than_a_pipe_holds = functools.partial(operator.mul, bytes(1 << 20))
+    with pytest.raises(WorkerError, match="ended with code 1"):
+        list(parallel_map(more_than_a_pipe_holds, [1], workers=1))
 
 
 def test_prints_in_workers_do_not_disturb_the_results():
