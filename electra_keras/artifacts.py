@@ -118,20 +118,24 @@ class RunDirectory:
             self.path.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise RunError(f"Cannot make the run directory {self.path}: {error.strerror}. Choose another folder.") from error
-        try:
-            with locked_folder(self.path, f"Another process is training in {self.path}. Wait for it, or choose another folder."):
+        with locked_folder(self.path, f"Another process is training in {self.path}. Wait for it, or choose another folder."):
+            try:
                 yield
-        finally:
-            if not any(self.path.iterdir()):
-                self.path.rmdir()
+            finally:
+                # By the holder of the lock alone: the folder is empty too while another process prepares its corpus elsewhere.
+                if not any(self.path.iterdir()):
+                    self.path.rmdir()
 
     @property
     def description(self) -> dict[str, Any]:
         """The content of run.json."""
         try:
-            return json.loads((self.path / RUN).read_text(encoding="utf-8"))
+            description = json.loads((self.path / RUN).read_text(encoding="utf-8"))
+            if not isinstance(description, dict):
+                raise ValueError("it holds no JSON object")
         except (OSError, ValueError) as error:
             raise RunError(f"{self.path / RUN} cannot be read: {error}. Restore it, or start a new run in another folder.") from error
+        return description
 
     @property
     def config(self) -> Config:
@@ -195,7 +199,9 @@ class RunDirectory:
         return None
 
     def save_checkpoint(self, step: int, weights: Arrays, state: Arrays, keep: int) -> Checkpoint:
-        """Writes a checkpoint under a temporary name, renames it into place, then drops the oldest ones.
+        """Writes a checkpoint under a temporary name, renames it into place, then drops the oldest ones, and any of later steps.
+
+        Checkpoints of later steps are there where all of them are damaged and the run went on from an earlier one.
 
         Args:
             step: finished optimizer updates.
@@ -213,8 +219,11 @@ class RunDirectory:
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
-        for old in self.checkpoints()[:-keep]:
-            shutil.rmtree(old.folder)
+        checkpoints = self.checkpoints()
+        kept = [checkpoint for checkpoint in checkpoints if checkpoint.step <= step][-keep:]
+        for other in checkpoints:
+            if other not in kept:
+                shutil.rmtree(other.folder)
         return Checkpoint(folder)
 
     def finish(self, weights: Arrays) -> None:
@@ -224,8 +233,9 @@ class RunDirectory:
 
     def reopen(self, config: Config) -> None:
         """Records the configuration of a resumed run and that it is no longer finished."""
-        save_config(config, self.path / CONFIG)
+        # In this order: killed in between, the run is taken up again, and not taken for one that has made the new number of steps.
         write_json(self.path / RUN, {**self.description, "finished": False})
+        save_config(config, self.path / CONFIG)
 
     def weights_are_whole(self) -> bool:
         """Whether the trained weights are there as they were written."""
@@ -283,9 +293,12 @@ class RunDirectory:
         # Whatever follows the last line break was being written when the process died.
         for number, text in enumerate(lines[:-1], start=1):
             try:
-                yield json.loads(text), text
+                line = json.loads(text)
+                if not isinstance(line, dict) or "step" not in line:
+                    raise ValueError("no object with a step")
             except ValueError as error:
-                raise RunError(f"{path}, line {number} is not JSON: {error}. Remove the line.") from error
+                raise RunError(f"{path}, line {number} is no line of metrics: {error}. Remove the line.") from error
+            yield line, text
 
 
 def save_arrays(path: pathlib.Path, arrays: Arrays) -> None:

@@ -42,8 +42,9 @@ def test_another_format_version_is_refused(run):
         RunDirectory.open(run.path)
 
 
-def test_a_damaged_description_names_the_file(run):
-    (run.path / "run.json").write_text("{")
+@pytest.mark.parametrize("content", ["{", "[]"])
+def test_a_damaged_description_names_the_file(run, content):
+    (run.path / "run.json").write_text(content)
     with pytest.raises(RunError, match=r"run\.json cannot be read"):
         RunDirectory.open(run.path)
 
@@ -68,9 +69,18 @@ def test_checkpoints_keep_values_types_and_scalars(run):
 
 
 def test_only_the_newest_checkpoints_stay(run):
-    for step in (1, 2, 10, 3):
+    for step in (1, 2, 10, 11):
         run.save_checkpoint(step, WEIGHTS, STATE, keep=2)
-    assert [checkpoint.step for checkpoint in run.checkpoints()] == [3, 10]
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [10, 11]
+
+
+def test_a_run_that_went_on_before_a_damaged_checkpoint_drops_it_and_not_its_own(run):
+    for step in (100, 200):
+        run.save_checkpoint(step, WEIGHTS, STATE, keep=2)
+    (run.checkpoints()[-1].folder / "state.safetensors").write_bytes(b"")
+    run.save_checkpoint(150, WEIGHTS, STATE, keep=1)
+    assert [checkpoint.step for checkpoint in run.checkpoints()] == [150]
+    run.newest_checkpoint().verify()
 
 
 @pytest.mark.parametrize("damage", ["truncate", "remove", "flip", "manifest"])
@@ -149,8 +159,9 @@ def test_metrics_survive_a_torn_last_line_and_are_cut(run):
     assert (run.path / "metrics.jsonl").read_text().count("\n") == 3
 
 
-def test_a_damaged_metrics_line_is_named(run):
-    (run.path / "metrics.jsonl").write_text('{"step": 1}\nnot json\n{"step": 2}\n')
+@pytest.mark.parametrize("damaged", ["not json", "1", "{}"])
+def test_a_damaged_metrics_line_is_named(run, damaged):
+    (run.path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{damaged}\n{{"step": 2}}\n')
     with pytest.raises(RunError, match=r"metrics\.jsonl, line 2"):
         run.metrics()
 
@@ -168,6 +179,37 @@ def test_a_locked_folder_goes_again_when_nothing_was_put_in(tmp_path):
     with RunDirectory(tmp_path / "kept").locked():
         (tmp_path / "kept" / "file").touch()
     assert (tmp_path / "kept" / "file").exists()
+
+
+def test_who_finds_a_folder_locked_leaves_it(tmp_path):
+    # Empty, as while another process prepares its corpus elsewhere. A third process would otherwise train there beside the first.
+    run = RunDirectory(tmp_path / "run")
+    with run.locked():
+        for _ in range(2):
+            with pytest.raises(UserError, match="Another process"), run.locked():
+                pytest.fail("it is locked")
+        assert run.path.is_dir()
+    assert not run.path.exists()
+
+
+def test_killed_as_it_is_reopened_a_run_is_not_taken_for_finished(run, monkeypatch):
+    run.finish(WEIGHTS)
+    longer = tiny_config(training__num_steps=2 * run.config.training.num_steps)
+    written = []
+
+    def killed_at_the_second(path, write):
+        written.append(path)
+        if len(written) == 2:
+            raise KeyboardInterrupt
+        write()
+
+    save_config, write_json = artifacts.save_config, artifacts.write_json
+    monkeypatch.setattr(artifacts, "save_config", lambda config, path: killed_at_the_second(path, lambda: save_config(config, path)))
+    monkeypatch.setattr(artifacts, "write_json", lambda path, value: killed_at_the_second(path, lambda: write_json(path, value)))
+    with pytest.raises(KeyboardInterrupt):
+        run.reopen(longer)
+    assert len(written) == 2
+    assert not run.is_finished
 
 
 def test_a_run_directory_that_cannot_be_made_is_named(tmp_path):
