@@ -1,4 +1,4 @@
-"""The sizes of the paper (Clark et al. 2020, table 6) and of the demo."""
+"""The sizes of the paper (Clark et al. 2020, table 6)."""
 
 from collections.abc import Mapping
 from types import MappingProxyType
@@ -7,16 +7,6 @@ from electra_keras.config import ModelConfig
 
 PRESETS: Mapping[str, ModelConfig] = MappingProxyType(
     {
-        # The demo's: minutes on two CPU cores.
-        "tiny": ModelConfig(
-            num_layers=2,
-            hidden_dim=128,
-            num_heads=2,
-            intermediate_dim=512,
-            embedding_dim=128,
-            max_positions=128,
-            generator_width_fraction=1 / 2,
-        ),
         "small": ModelConfig(
             num_layers=12,
             hidden_dim=256,

@@ -53,10 +53,12 @@ def load_named_weights(models: Mapping[str, keras.Model], arrays: Mapping[str, n
     """
     absent = [model for model in models if not any(name.startswith(f"{model}/") for name in arrays)]
     if absent:
-        raise RunError(
-            f"The weights hold no {' and no '.join(absent)}. Import the run again with its generator (--generator_from), "
-            "or use a run that has both."
+        remedy = (
+            "Import the run again with its generator (--generator_from), or use a run that has both."
+            if absent == ["generator"] and any(name.startswith("discriminator/") for name in arrays)
+            else "Use a run that was trained with the same objective.name."
         )
+        raise RunError(f"The weights hold no {' and no '.join(absent)}. {remedy}")
     variables = named_weights(models)
     problems = []
     missing = sorted(variables.keys() - arrays.keys())

@@ -20,7 +20,7 @@ def hugging_face_config(transformers, config, shape):
     )
 
 
-@pytest.mark.parametrize("name", ["small", "base", "large"])
+@pytest.mark.parametrize("name", list(PRESETS))
 def test_discriminators_have_the_published_number_of_weights(name):
     rounded = {"small": 13.5e6, "base": 109e6, "large": 335e6}
     count = parameter_count(PRESETS[name], VOCAB_SIZE)
@@ -45,11 +45,11 @@ def test_counts_equal_those_of_transformers(name, model):
 
 def test_generators_are_the_papers():
     # Table 6: size, heads and feed-forward of the discriminator times 1/4, 1/3, 1/4.
-    sizes = {name: tuple(PRESETS[name].generator_shape().values()) for name in ("small", "base", "large")}
+    sizes = {name: tuple(PRESETS[name].generator_shape().values()) for name in PRESETS}
     assert sizes == {"small": (12, 64, 1, 256), "base": (12, 256, 4, 1024), "large": (24, 256, 4, 1024)}
 
 
-@pytest.mark.parametrize("name", ["small", "base", "large"])
+@pytest.mark.parametrize("name", list(PRESETS))
 def test_heads_are_64_wide(name):
     assert PRESETS[name].hidden_dim / PRESETS[name].num_heads == 64
 
@@ -61,4 +61,4 @@ def test_presets_cannot_be_changed():
 
 def test_another_model_is_refused():
     with pytest.raises(ValueError, match="critic"):
-        parameter_count(PRESETS["tiny"], 10, "critic")
+        parameter_count(PRESETS["small"], 10, "critic")

@@ -93,6 +93,21 @@ def test_one_model_can_be_loaded_from_the_weights_of_both(config, token_inputs):
     )
 
 
+@pytest.mark.parametrize(
+    ("held", "wanted", "remedy"),
+    [
+        ("discriminator", ["generator", "discriminator"], r"no generator\. Import the run again with its generator"),
+        ("generator", ["generator", "discriminator"], r"no discriminator\. Use a run that was trained with the same objective\.name"),
+        ("generator", ["encoder"], r"no encoder\. Use a run that was trained with the same objective\.name"),
+    ],
+)
+def test_where_a_model_is_not_in_the_weights_the_remedy_is_one_that_helps(config, held, wanted, remedy):
+    models = build_models(config)
+    arrays = {name: values for name, values in arrays_of(models).items() if name.startswith(held)}
+    with pytest.raises(RunError, match=remedy):
+        load_named_weights(dict.fromkeys(wanted, models["generator"]), arrays)
+
+
 @pytest.mark.parametrize("fault", ["missing", "extra", "shape"])
 def test_what_does_not_fit_is_named_and_nothing_changes(config, fault):
     arrays = arrays_of(build_models(config, seed=1))

@@ -9,6 +9,8 @@ from electra_keras.modeling.kernels.xla import custom_gradient, jax_compiles_for
 
 CACHED_SCORES = 1 << 19
 """Scores that are computed at a time where that pays: 2 MB of float32, a core's second cache."""
+MAX_PARTS = 8
+"""In how many parts at most, for XLA compiles each by itself: 0.3 s a layer, where more than these gain hardly anything (NOTES.md)."""
 
 
 def attend_by_head(query, key, value, bias, drop):
@@ -42,11 +44,15 @@ def attend_by_head(query, key, value, bias, drop):
 
 
 def _num_parts(heads, queries, length):
-    """Returns in how many equal parts to take some heads for CACHED_SCORES; 1 where sizes are not known yet, or where it does not pay."""
+    """Returns in how many equal parts to take some heads, for CACHED_SCORES if MAX_PARTS are enough for that.
+
+    1 where sizes are not known yet, or where it does not pay.
+    """
     if not jax_compiles_for_cpu() or not all(isinstance(size, int) for size in (heads, queries, length)):
         return 1
-    fitting = max(CACHED_SCORES // (queries * length), 1)
-    return next(parts for parts in range(1, heads + 1) if heads % parts == 0 and heads // parts <= fitting)
+    possible = [parts for parts in range(1, MAX_PARTS + 1) if heads % parts == 0]
+    fitting = (parts for parts in possible if heads // parts * queries * length <= CACHED_SCORES)
+    return next(fitting, possible[-1])
 
 
 def _heads_forward(query, key, value, bias, *factor):

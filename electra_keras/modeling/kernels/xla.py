@@ -21,7 +21,7 @@ def compiles_for_cpu() -> bool:
             # TensorFlow has no public way to ask.
             from tensorflow.python.ops.control_flow_util import GraphOrParentsInXlaContext
 
-            return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()) and not tf.config.list_physical_devices("GPU")
+            return GraphOrParentsInXlaContext(tf.compat.v1.get_default_graph()) and not tf.config.list_logical_devices("GPU")
         case _:
             return False
 

@@ -38,6 +38,23 @@ def test_fewer_queries_than_tokens(form, parts, compiled):
     np.testing.assert_allclose(keras.ops.convert_to_numpy(mixed), attend_numpy(few, *others), atol=1e-6)
 
 
+@pytest.mark.skipif(keras.backend.backend() != "jax", reason="cuDNN's attention is called through JAX")
+@pytest.mark.parametrize(("queries", "form"), [(128, "cuDNN"), (20, "cuDNN"), (19, "written out")])
+def test_on_a_gpu_jax_hands_cudnn_what_it_takes(queries, form, monkeypatch):
+    import jax
+    from jax._src.cudnn import fused_attention_stablehlo as cudnn
+
+    # A GPU as far as tracing goes, which checks shapes, dtypes and mask.
+    monkeypatch.setattr(attention, "compiles_for_cpu", lambda: False)
+    monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
+    monkeypatch.setattr(cudnn, "check_compute_capability", lambda capability: True)
+    monkeypatch.setattr(cudnn, "is_cuda_compute_capability_equal", lambda capability: False)
+    query, key = (np.zeros((2, length, 2, 64), "bfloat16") for length in (queries, 128))
+    padding_mask = np.ones((2, 128), np.int32)
+    step = jax.make_jaxpr(jax.grad(lambda query: attend(query, key, key, padding_mask).astype("float32").sum()))(query)
+    assert ("cuDNN" if "dot_product_attention_fwd" in str(step) else "written out") == form
+
+
 @pytest.mark.parametrize("form", [attend, attend_portable])
 @pytest.mark.parametrize(("dtype", "tolerance"), [("float16", 3e-3), ("bfloat16", 3e-2)])
 def test_sixteen_bits_keep_their_dtype_and_their_digits(form, dtype, tolerance, parts, compiled):
