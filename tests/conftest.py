@@ -4,10 +4,13 @@ import os
 import pathlib
 import tempfile
 
-from electra_keras.backend import use_wide_vectors
+from electra_keras.backend import XLA_VARIABLE, use_wide_vectors
 
 # As commands do: what a test trains in its own process and what a command trains are compared to the last bit.
 use_wide_vectors()
+if os.environ.get("KERAS_BACKEND") == "tensorflow":
+    # Each of the many tiny trainings is compiled anew, and LLVM's optimization of that is half of their time.
+    os.environ[XLA_VARIABLE] += " --xla_backend_optimization_level=0"
 # Two test processes on two cores: more threads each would only wait for one another.
 for variable in ("OMP_NUM_THREADS", "TF_NUM_INTRAOP_THREADS", "TF_NUM_INTEROP_THREADS"):
     os.environ.setdefault(variable, "1")

@@ -1,6 +1,6 @@
 """Starting values that come from the corpus, from the positions, or from another run, in place of random ones."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import keras
 import numpy as np
@@ -15,6 +15,7 @@ from electra_keras.modeling.embeddings import NUM_SEGMENTS
 from electra_keras.modeling.weights import load_named_weights, named_weights
 from electra_keras.training.neighbor_attention import (
     POSITION_DIM,
+    check_head_width,
     check_width,
     position_embeddings,
     projection_kernel,
@@ -25,20 +26,29 @@ from electra_keras.training.neighbor_attention import (
 EMBEDDING_SCALE = 0.05
 
 
-def check_widths(model: ModelConfig) -> None:
-    """Raises ConfigError where a model is too narrow for its initialisation, before any text is read."""
-    if model.attention_initialization == "neighbors" and model.init_from is None:
+def check_start(model: ModelConfig) -> None:
+    """Raises what `initialize` would raise for a configuration alone, before any text is read.
+
+    Raises:
+        RunError: `init_from` names no run.
+        ConfigError: the model or its heads are too narrow for an initialisation.
+    """
+    if model.init_from is not None:
+        RunDirectory.open(model.init_from)
+    elif model.attention_initialization == "neighbors":
         check_width(model.embedding_dim, "embedding_dim")
         check_width(model.hidden_dim, "hidden_dim")
+        check_head_width(model.hidden_dim // model.num_heads)
 
 
-def initialize(models: Mapping[str, keras.Model], config: Config, data: PreparedData) -> None:
+def initialize(models: Mapping[str, keras.Model], config: Config, data: PreparedData, report: Callable[[str], None] = print) -> None:
     """Sets the starting values that a configuration asks for, in place.
 
     Args:
         models: freshly built.
         config: its section model names the initialisations, and the run to start from.
         data: gives the token statistics.
+        report: is told when a damaged checkpoint of `init_from` is passed over.
 
     Raises:
         RunError: `init_from` names no run, or one of another shape or vocabulary.
@@ -46,7 +56,7 @@ def initialize(models: Mapping[str, keras.Model], config: Config, data: Prepared
     """
     model = config.model
     if model.init_from is not None:
-        _start_from(models, RunDirectory.open(model.init_from), data)
+        _start_from(models, RunDirectory.open(model.init_from), data, report)
         return
     weights = named_weights(models)
     if model.embedding_initialization == "pmi":
@@ -101,9 +111,9 @@ def _set(weights: Mapping[str, keras.Variable], ending: str, value: np.ndarray) 
             variable.assign(value)
 
 
-def _start_from(models: Mapping[str, keras.Model], run: RunDirectory, data: PreparedData) -> None:
+def _start_from(models: Mapping[str, keras.Model], run: RunDirectory, data: PreparedData, report: Callable[[str], None]) -> None:
     if run.tokenizer().fingerprint != data.tokenizer.fingerprint:
         raise RunError(
             f"model.init_from {run.path} was trained with another vocabulary; set tokenizer.vocab_file to {run.path / 'vocab.txt'}."
         )
-    load_named_weights(models, run.final_weights(), ignore_extra=True)
+    load_named_weights(models, run.final_weights(report), ignore_extra=True)

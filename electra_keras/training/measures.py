@@ -32,25 +32,28 @@ class StepWatch(keras.metrics.Metric):
 
     A loss that is not finite is always wrong. A gradient that is not finite is wrong too, except under loss scaling
     (float16), where the optimizer skips the update and lowers the scale: there it is counted.
+
+    Counts are float32, exact up to 16 million steps between two resets: TensorFlow keeps int32 variables on the host, where a step that
+    XLA has compiled for a GPU cannot reach them.
     """
 
     def __init__(self, name: str = "step_watch"):
         super().__init__(name=name)
-        self.steps = self.add_weight(shape=(), initializer="zeros", dtype="int32", name="steps")
-        self.first_bad = self.add_weight(shape=(), initializer="zeros", dtype="int32", name="first_bad")
-        self.skipped = self.add_weight(shape=(), initializer="zeros", dtype="int32", name="skipped")
+        self.steps = self.add_weight(shape=(), initializer="zeros", dtype="float32", name="steps")
+        self.first_bad = self.add_weight(shape=(), initializer="zeros", dtype="float32", name="first_bad")
+        self.skipped = self.add_weight(shape=(), initializer="zeros", dtype="float32", name="skipped")
 
     def update_state(self, loss: Tensor, gradient_norm: Tensor, loss_is_scaled: bool) -> None:
         """Looks at one step's loss and gradient norm, float32 scalars."""
         overflow = ops.logical_not(ops.isfinite(gradient_norm))
         bad = ops.logical_not(ops.isfinite(loss))
         if loss_is_scaled:
-            self.skipped.assign_add(ops.cast(overflow, "int32"))
+            self.skipped.assign_add(ops.cast(overflow, "float32"))
         else:
             bad = ops.logical_or(bad, overflow)
-        self.steps.assign_add(1)
+        self.steps.assign_add(1.0)
         steps, first_bad = ops.convert_to_tensor(self.steps), ops.convert_to_tensor(self.first_bad)
-        self.first_bad.assign(ops.where(ops.logical_and(bad, ops.equal(first_bad, 0)), steps, first_bad))
+        self.first_bad.assign(ops.where(ops.logical_and(bad, ops.equal(first_bad, 0.0)), steps, first_bad))
 
     def result(self) -> Tensor:
         """Returns the first bad step, counted from 1 since the last reset; 0 when all were good."""

@@ -37,6 +37,14 @@ def check_width(width: int, what: str) -> None:
         )
 
 
+def check_head_width(head_dim: int) -> None:
+    """Raises ConfigError when a head has no room for a sine and a cosine."""
+    if head_dim < 2:
+        raise ConfigError(
+            f"model.attention_initialization neighbors needs heads of at least 2 dimensions, not {head_dim}; use random or fewer heads."
+        )
+
+
 def position_embeddings(max_positions: int, embedding_dim: int, scale: float) -> np.ndarray:
     """Returns float32 (max_positions, embedding_dim): sinusoids in the last POSITION_DIM dimensions, 0 elsewhere.
 
@@ -80,6 +88,7 @@ def query_key_value_kernel(kernel: np.ndarray, num_heads: int) -> np.ndarray:
     hidden_dim = kernel.shape[0]
     check_width(hidden_dim, "hidden_dim")
     head_dim = hidden_dim // num_heads
+    check_head_width(head_dim)
     result = kernel.copy()
     count = min(NUM_FREQUENCIES, head_dim // 2)
     chosen = np.arange(count) * (NUM_FREQUENCIES // count)

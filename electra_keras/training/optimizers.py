@@ -93,7 +93,10 @@ class GroupedOptimizer(optimizer_mixin(), keras.optimizers.Optimizer):
 
     def last_learning_rate(self):
         """Returns the rate of the update just made, a scalar; under a schedule, Keras' `learning_rate` is that of the next one."""
-        return self.schedule(self.iterations - 1) if callable(self.schedule) else self.learning_rate
+        if not callable(self.schedule):
+            return self.learning_rate
+        # Under loss scaling there may have been none yet.
+        return self.schedule(ops.maximum(self.iterations - 1, 0))
 
     def build(self, variables):
         """Creates one slot for a Muon variable, two for an AdamW variable."""

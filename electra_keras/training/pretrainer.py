@@ -43,7 +43,10 @@ class ElectraPretrainer(step_mixin(), keras.Model):
         super().__init__(name="pretrainer")
         self.objective = objective
         self.models = dict(models)
-        self.phase: Phase = objective.phases()[0]
+        phases = objective.phases()
+        if len(phases) != 1:
+            raise NotImplementedError(f"Objectives of one phase can be trained; {objective.name} has {len(phases)}.")
+        self.phase: Phase = phases[0]
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.logs_every_batch = logs_every_batch
         self.sample_seed = keras.random.SeedGenerator(derive_seed(seed, "sampler"))
@@ -101,7 +104,8 @@ class ElectraPretrainer(step_mixin(), keras.Model):
         logs = self._logs([])
         if measurement.detections is not None:
             self.detection_quality.update_state(measurement.detections)
-            logs.update(self.detection_quality.result())
+            if self.logs_every_batch:
+                logs.update(self.detection_quality.result())
         return logs
 
     def draw_uniforms(self, batch: Batch) -> Tensor:

@@ -18,7 +18,7 @@ from electra_keras.objectives import build_objective
 from electra_keras.objectives.protocol import Models, Objective
 from electra_keras.training.callbacks import Checkpoints, MetricsLog, Session, Validation
 from electra_keras.training.clock import Clock, TimedBatches
-from electra_keras.training.initialization import check_widths, initialize
+from electra_keras.training.initialization import check_start, initialize
 from electra_keras.training.interrupts import Interrupts
 from electra_keras.training.optimizers import build_optimizer
 from electra_keras.training.pretrainer import ElectraPretrainer
@@ -73,7 +73,10 @@ def _pretrain_alone(
     if run.exists() and run.is_finished and run.config.training.num_steps == config.training.num_steps and run.weights_are_whole():
         report(f"{run.path} is finished: {config.training.num_steps:,} steps. Nothing to do; raise training.num_steps to train on.")
         return run
-    check_widths(config.model)
+    if not run.exists():
+        # Before the corpus is prepared, which may take an hour.
+        build_objective(config.objective)
+        check_start(config.model)
     data = prepare(config, data_dir or run.data_path, report)
     model = build_pretrainer(config, data.tokenizer.vocab_size)
     train_to_the_end(run, config, model, data, enter_run(run, config, model, data, report))
@@ -154,7 +157,7 @@ class Start:
 def enter_run(run: RunDirectory, config: Config, model: ElectraPretrainer, data: PreparedData, report: Callable[[str], None]) -> Start:
     """Creates the run directory, or puts the model where the run's newest checkpoint is."""
     if not run.exists():
-        initialize(model.models, config, data)
+        initialize(model.models, config, data, report)
         RunDirectory.create(run.path, config, data.tokenizer, {"kind": "pretraining"})
         return Start()
     if run.tokenizer().fingerprint != data.tokenizer.fingerprint:
@@ -162,7 +165,7 @@ def enter_run(run: RunDirectory, config: Config, model: ElectraPretrainer, data:
     checkpoint = run.newest_checkpoint(report)
     run.reopen(config)
     if checkpoint is None:
-        initialize(model.models, config, data)
+        initialize(model.models, config, data, report)
         run.cut_metrics(0)
         return Start()
     state = checkpoint.state()

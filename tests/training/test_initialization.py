@@ -13,7 +13,7 @@ from electra_keras.errors import ConfigError, RunError
 from electra_keras.modeling.weights import named_weights
 from electra_keras.objectives import build_objective
 from electra_keras.training import neighbor_attention
-from electra_keras.training.initialization import check_widths, initialize
+from electra_keras.training.initialization import check_start, initialize
 
 pytestmark = pytest.mark.backend
 
@@ -164,13 +164,18 @@ def test_neighbors_set_positions_segments_and_first_layers_alone():
 def test_narrow_models_are_refused():
     narrow = dataclasses.replace(tiny_config().model, attention_initialization="neighbors")
     with pytest.raises(ConfigError, match=r"embedding_dim of at least 64, not 6"):
-        check_widths(narrow)
+        check_start(narrow)
     with pytest.raises(ConfigError, match=r"hidden_dim of at least 64, not 8"):
-        check_widths(dataclasses.replace(narrow, embedding_dim=64))
-    check_widths(dataclasses.replace(narrow, embedding_dim=64, hidden_dim=64))
+        check_start(dataclasses.replace(narrow, embedding_dim=64))
+    wide = dataclasses.replace(narrow, embedding_dim=64, hidden_dim=64)
+    check_start(wide)
+    with pytest.raises(ConfigError, match=r"heads of at least 2 dimensions, not 1"):
+        check_start(dataclasses.replace(wide, num_heads=64))
 
 
 def test_init_from_nothing_is_an_error(tmp_path):
     config, models = built(model__init_from=str(tmp_path / "absent"))
     with pytest.raises(RunError, match="holds no run"):
         initialize(models, config, FakeData())
+    with pytest.raises(RunError, match="holds no run"):
+        check_start(config.model)

@@ -68,6 +68,18 @@ def test_adamw_by_hand(bias_correction):
         np.testing.assert_allclose(ops.convert_to_numpy(variable.value), value, rtol=1e-4 if bias_correction else 1e-5)
 
 
+def test_the_last_rate_is_that_of_the_update_just_made():
+    variable = keras.Variable(np.zeros(1, np.float32))
+    schedule = keras.optimizers.schedules.PolynomialDecay(1.0, 4, end_learning_rate=0.0)
+    optimizer = GroupedOptimizer([(variable, Group("adamw", 1.0, 0.0))], schedule)
+    rates = []
+    for _ in range(3):
+        rates.append(float(ops.convert_to_numpy(optimizer.last_learning_rate())))
+        apply(optimizer, [variable], [[1.0]])
+    # Before the first update, as where loss scaling has skipped all of them, it is the first one's.
+    assert rates == [1.0, 1.0, 0.75]
+
+
 def test_one_clip_for_all_groups_together():
     first, second = keras.Variable(np.zeros(1, np.float32)), keras.Variable(np.zeros((1, 1), np.float32))
     groups = [(first, Group("adamw", 1.0, 0.0)), (second, Group("adamw", 1.0, 0.0))]

@@ -197,6 +197,16 @@ def test_a_finished_run_can_be_extended(tmp_path, config, data_dir):
         pretrain(config, run.path, resume=True, data_dir=data_dir)
 
 
+@pytest.mark.parametrize(
+    ("section", "field", "value", "message"),
+    [("objective", "name", "electr", "Did you mean 'electra'"), ("model", "init_from", "absent", "holds no run")],
+)
+def test_a_typing_error_is_found_before_the_corpus_is_prepared(section, field, value, message, tmp_path, config):
+    with pytest.raises(UserError, match=message):
+        pretrain(changed(config, section, **{field: value}), tmp_path / "run", report=pytest.fail)
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_run_is_not_overwritten(config, data_dir, finished):
     with pytest.raises(RunError, match=r"already holds a run\. Add --resume true"):
         pretrain(config, finished.path, data_dir=data_dir)

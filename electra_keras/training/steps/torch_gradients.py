@@ -93,7 +93,7 @@ class RecordedGradients(EagerGradients):
         try:
             with torch.enable_grad():
                 return slimmed(record(*arguments))
-        except Exception as error:
+        except RuntimeError as error:
             error.add_note(
                 "The training step was being recorded. If a layer, an objective or a sampler decides by a tensor's numbers what to "
                 "compute, give compile() run_eagerly=True."

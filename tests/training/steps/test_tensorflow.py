@@ -22,3 +22,10 @@ def test_the_step_is_compiled_by_xla_unless_asked_otherwise():
     model.compile(optimizer="sgd", run_eagerly=True)
     assert model.jit_compile is False
     assert model.run_eagerly is True
+
+
+def test_no_variable_is_one_that_tensorflow_keeps_on_the_host_whatever_the_device():
+    model = build_pretrainer(Config(model=MODEL), 10)
+    variables = [*model.variables, *model.optimizer.variables, *model.metrics_variables]
+    assert variables
+    assert "int32" not in {variable.dtype for variable in variables}

@@ -4,6 +4,7 @@ import pytest
 from keras import ops
 from witnesses.tiny import VOCAB_SIZE, random_batch, tiny_config
 
+from electra_keras.errors import ConfigError
 from electra_keras.training.run import build_pretrainer
 
 pytestmark = [
@@ -79,6 +80,17 @@ def test_what_decides_by_numbers_is_refused_unless_run_eagerly():
     assert any("run_eagerly=True" in note for note in caught.value.__notes__)
     (loss,) = train(model, "sgd", steps=1, run_eagerly=True)
     assert np.isfinite(loss)
+
+
+def test_a_users_error_goes_without_a_note_on_recording():
+    def sample_wrongly(logits, temperature, batch):
+        raise ConfigError("this sampler is for other models")
+
+    model = build_pretrainer(tiny_config(), VOCAB_SIZE)
+    model.sampler = sample_wrongly
+    with pytest.raises(ConfigError) as caught:
+        train(model, "sgd", steps=1)
+    assert not any("run_eagerly" in note for note in getattr(caught.value, "__notes__", []))
 
 
 def test_a_recording_repeats_only_random_numbers_and_what_is_overwritten():
