@@ -16,9 +16,9 @@ import numpy as np
 from shapes import SHAPES, Shape, random_batches
 from turns import take_answers
 
-from electra_keras.backend import compute_in_asking_thread, use_wide_vectors
+from electra_keras.backend import BACKENDS, compute_in_asking_thread, use_wide_vectors
 
-OUR_ENGINES = ("jax", "tensorflow", "torch")
+OUR_ENGINES = BACKENDS
 MATMUL_ENGINES = {"matmul_jax": "jax", "matmul_torch": "torch"}
 WARMUP_STEPS = 3
 MATMUL_SIZES = {"cpu": 2_048, "gpu": 8_192}
@@ -32,6 +32,7 @@ def main() -> None:
     job = Job(**json.loads(sys.argv[1]))
     answer = take_answers()
     run = build(job)
+    accelerator.check_use(library_of(job.engine))
     before = memory.resident_bytes()
     started = time.perf_counter()
     run(WARMUP_STEPS)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 
 import numpy as np
+from accelerator import torch_device
 
 from electra_keras.artifacts import RunDirectory
 from electra_keras.data.tokenizer import WordPieceTokenizer
@@ -82,7 +83,7 @@ def try_format(job: dict) -> dict:
         if found.shape != expected.shape:
             raise ValueError(f"the file gives {found.shape} for {expected.shape}")
         differences.append(float(np.abs(found - expected)[real].max()))
-    return {"max_abs_difference": max(differences), "megabytes": megabytes(path)}
+    return {"max_abs_difference": max(differences), "megabytes": megabytes(folder)}
 
 
 def with_input_list(model):
@@ -94,7 +95,7 @@ def with_input_list(model):
 
 
 def megabytes(path: pathlib.Path) -> float:
-    """Returns the size of a file or of all in a folder."""
+    """Returns the size of a file or of all in a folder: some converters write the weights to a file of their own."""
     files = [path] if path.is_file() else [file for file in path.rglob("*") if file.is_file()]
     return round(sum(file.stat().st_size for file in files) / 1e6, 3)
 
@@ -156,8 +157,8 @@ def torch_runner(path: pathlib.Path) -> Runner:
     """Runs an exported PyTorch program."""
     import torch
 
-    program = torch.export.load(path).module()
-    return lambda inputs: program({name: torch.tensor(inputs[name]) for name in INPUTS}).detach().numpy()
+    program, device = torch.export.load(path).module(), torch_device()
+    return lambda inputs: program({name: torch.tensor(inputs[name], device=device) for name in INPUTS}).detach().cpu().numpy()
 
 
 def openvino_runner(path: pathlib.Path) -> Runner:
@@ -165,7 +166,7 @@ def openvino_runner(path: pathlib.Path) -> Runner:
     import openvino
 
     compiled = openvino.Core().compile_model(path)
-    return lambda inputs: compiled([named(inputs, slot.any_name) for slot in compiled.inputs])[0]
+    return lambda inputs: compiled([named(inputs, *slot.get_names()) for slot in compiled.inputs])[0]
 
 
 RUNNERS = {
@@ -178,9 +179,9 @@ RUNNERS = {
 }
 
 
-def named(inputs: Inputs, slot: str) -> np.ndarray:
-    """Returns the input that a slot such as "serving_default_token_ids:0" is for."""
-    return next(value for name, value in inputs.items() if name in slot)
+def named(inputs: Inputs, *slot_names: str) -> np.ndarray:
+    """Returns the input that a slot such as "serving_default_token_ids:0" is for, by any of its names."""
+    return next(value for name, value in inputs.items() if any(name in slot_name for slot_name in slot_names))
 
 
 def corrupt_held_out(job: dict) -> dict:

@@ -21,10 +21,10 @@ import tempfile
 
 from machine import describe
 
+from electra_keras.backend import BACKENDS
 from electra_keras.files import write_json
 
 DEMO = "runs/demo"
-BACKENDS = ("jax", "tensorflow", "torch")
 # Format of Model.export, and what runs its file.
 FORMATS = (
     ("onnx", "onnxruntime"),

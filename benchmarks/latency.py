@@ -21,6 +21,7 @@ import tempfile
 import time
 
 import numpy as np
+from accelerator import SHARED_MEMORY
 from latency_engines import OUR_ENGINES
 from latency_material import Material, choose_material, corpus_lines, write_random_run
 from machine import describe
@@ -41,7 +42,7 @@ class Worker:
         self.engine = job["engine"]
         self.seconds: dict[str, list[list[float]]] = {}
         self.peak_rss = 0
-        settings = {"PYTHONPATH": os.fspath(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2"}
+        settings = {"PYTHONPATH": os.fspath(ROOT), "TF_CPP_MIN_LOG_LEVEL": "2", **SHARED_MEMORY}
         self.process = EngineProcess("latency_engines.py", job, settings)
         self.ready = self.process.answer()
 

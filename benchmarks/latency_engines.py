@@ -10,11 +10,14 @@ import sys
 import time
 from collections.abc import Callable, Sequence
 
+import accelerator
 import memory
 import numpy as np
 from turns import take_answers
 
-OUR_ENGINES = ("jax", "tensorflow", "torch")
+from electra_keras.backend import BACKENDS
+
+OUR_ENGINES = BACKENDS
 BATCH_SIZE = 32
 
 # Texts -> for every text the probabilities of its tokens, special tokens left out.
@@ -30,6 +33,7 @@ def main() -> None:
     started = time.perf_counter()
     tasks = our_tasks(job["engine"], job["run"]) if job["engine"] in OUR_ENGINES else peer_tasks(job["huggingface"], job["max_length"])
     ready = {"load_seconds": time.perf_counter() - started}
+    accelerator.check_use(job["engine"] if job["engine"] in OUR_ENGINES else "torch")
     started = time.perf_counter()
     for name, score in tasks.items():
         scores = score([job["text"]] if name == "text" else lines)
@@ -67,10 +71,12 @@ def peer_tasks(folder: str, max_length: int) -> dict[str, Score]:
     from transformers import BertTokenizerFast, ElectraForPreTraining
 
     tokenizer = BertTokenizerFast.from_pretrained(folder)
-    model = ElectraForPreTraining.from_pretrained(folder).eval()
+    device = accelerator.torch_device()
+    model = ElectraForPreTraining.from_pretrained(folder).eval().to(device)
 
     @torch.inference_mode()
     def score_padded(inputs) -> list[list[float]]:
+        inputs = inputs.to(device)
         probabilities = torch.sigmoid(model(**inputs).logits).tolist()
         lengths = inputs["attention_mask"].sum(dim=1).tolist()
         return [row[1 : length - 1] for row, length in zip(probabilities, lengths, strict=True)]

@@ -15,10 +15,10 @@ import tempfile
 
 from machine import describe
 
+from electra_keras.backend import BACKENDS
 from electra_keras.files import write_json
 
 CONFIG = "configs/pretrain/tiny.yaml"
-BACKENDS = ("jax", "tensorflow", "torch")
 
 
 def losses(data_dir: str, weights_file: pathlib.Path, num_steps: int) -> list[float]:

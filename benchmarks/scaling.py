@@ -6,7 +6,8 @@
 
 One size changes, the others stay the shape's. At every point the engines take turns as in throughput.py. Every row says the model's
 floating-point operations and their rate: where that stays, step time grows as far as arithmetic says. Points that --out holds are not
-measured again. The default set is eleven points of five engines, each of which starts anew and compiles: about 40 minutes on two cores.
+measured again; one that lacks an engine is, with all the engines that it holds. The default set is eleven points of five engines, each of
+which starts anew and compiles: about 40 minutes on two cores.
 """
 
 import argparse
@@ -14,7 +15,7 @@ import argparse
 from engines import OUR_ENGINES, Job
 from scaling_plot import draw
 from shapes import SHAPES
-from throughput import PEER_ENGINES, PRECISIONS
+from throughput import ENGINES_HELP, PEER_ENGINES, PRECISIONS
 from workers import Table, measure
 
 ENGINES = (*OUR_ENGINES, "hf_gathered", "hf")
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--plot", required=True, help="SVG file to write")
     parser.add_argument("--again", action="store_true", help="measure anew what the file holds")
     parser.add_argument("--shape", choices=[*SHAPES], default="bench_tiny", help="what the sizes are changed of")
-    parser.add_argument("--engines", nargs="+", choices=[*OUR_ENGINES, *PEER_ENGINES], default=[*ENGINES])
+    parser.add_argument("--engines", nargs="+", choices=[*OUR_ENGINES, *PEER_ENGINES], default=[*ENGINES], help=ENGINES_HELP)
     parser.add_argument("--precision", choices=PRECISIONS, default="float32")
     parser.add_argument("--dropout", type=float, default=0.1, help="hidden and attention dropout")
     parser.add_argument("--batch_sizes", nargs="*", type=int, default=[8, 16, 32, 64, 128])
@@ -59,7 +60,7 @@ def main() -> None:
     for changes in points(arguments.shape, sizes):
         jobs = [Job(engine, arguments.precision, arguments.shape, arguments.dropout, changes) for engine in arguments.engines]
         if file.lacks(jobs):
-            file.put(measure(jobs, arguments.steps, arguments.rounds))
+            file.put(measure(file.with_measured(jobs), arguments.steps, arguments.rounds))
         rows += [row for row in file.group(jobs) if row["engine"] in arguments.engines]
     draw(rows, SHAPES[arguments.shape].sizes, f"{arguments.shape}, {arguments.precision}, dropout {arguments.dropout}", arguments.plot)
     for row in rows:

@@ -88,6 +88,7 @@ def corrupt_held_out(run: RunDirectory, data_dir: pathlib.Path, row: Mapping[str
     Raises:
         ValueError: the prepared data gives other examples, masks or random numbers than the run was validated on.
     """
+    from keras.ops import convert_to_numpy
     from speedrun_cells import ChosenExamples, sha256_of_batches
 
     from electra_keras.modeling.kernels.forward import forward_function
@@ -106,7 +107,7 @@ def corrupt_held_out(run: RunDirectory, data_dir: pathlib.Path, row: Mapping[str
         logits = predict({**inputs, "mask_positions": x["mask_positions"]})
         batch = Batch.from_data((x, original_ids, weights))
         token_ids, labels = corrupt(batch, sample_replacements(logits, run.config.objective.temperature, batch))
-        corrupted.append(Corrupted({**inputs, "token_ids": np.asarray(token_ids)}, np.asarray(labels)))
+        corrupted.append(Corrupted({**inputs, "token_ids": convert_to_numpy(token_ids)}, convert_to_numpy(labels)))
     return corrupted
 
 

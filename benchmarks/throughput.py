@@ -9,9 +9,11 @@ one running while the others wait, so that whatever else the machine does hits a
 
 The default set is twelve groups of nine engines, about two hours on two cores (an estimate): a group takes 5 to 7 minutes to start, most of
 it torch.compile's 60 to 140 s for each of the two compiled peers, and its turns take 2 minutes for bench_tiny and 6 to 8 for small.
-Groups that --out holds are not measured again, so that the table can be taken in several sittings.
+Groups that --out holds are not measured again, so that the table can be taken in several sittings. A group that lacks an engine is measured
+anew with all that it holds, because ratios are taken between turns of one sitting.
 Two figures of memory are written, see memory.py: peak_rss of the whole process, and step_memory, which training takes. Where the machine
-has a GPU, all engines compute on it (see accelerator.py), and the table shows what their arrays take there in place of step_memory:
+has a GPU, all engines compute on it or say that they cannot (see accelerator.py), and the table shows what their arrays take there in place
+of step_memory:
 
     python benchmarks/throughput.py --out gpu.json --shapes small_128 small_512 base_128 base_512 --precisions mixed_bfloat16 --steps 20
 """
@@ -27,6 +29,7 @@ from workers import Table, measure
 PEER_ENGINES = ("hf", "hf_compile", "hf_gathered", "hf_gathered_compile")
 USUAL_PEER = "hf"
 PRECISIONS = ("float32", "mixed_bfloat16")
+ENGINES_HELP = "engines to measure; others that the file holds beside one that it lacks are measured again with it"
 
 
 def compare(rows: list[dict]) -> list[dict]:
@@ -51,30 +54,32 @@ def compare(rows: list[dict]) -> list[dict]:
 
 
 def table(rows: list[dict]) -> str:
-    """Formats the rows as Markdown."""
+    """Formats the rows as Markdown; memory is the GPU's where all rows have such a figure, and the header says which."""
+    rows = [row for row in rows if row["tokens_per_second"] is not None]
+    on_gpu = bool(rows) and all(row.get("gpu_memory") is not None for row in rows)
+    memory, head = ("gpu_memory", "GPU memory") if on_gpu else ("step_memory", "step memory")
     lines = [
-        "| shape | precision | dropout | engine | tokens/s | over hf | over fastest peer | of matmul | step memory | peak memory |",
+        f"| shape | precision | dropout | engine | tokens/s | over hf | over fastest peer | of matmul | {head} | peak memory |",
         "|---|---|---|---|---|---|---|---|---|---|",
     ]
     for row in rows:
-        if row["tokens_per_second"] is not None:
-            figures = (row["speed_over_hf"], row["speed_over_fastest_peer"], row["matmul_share"])
-            shown = " | ".join("-" if figure is None else f"{figure:.2f}" for figure in figures)
-            lines.append(
-                f"| {row['shape']} | {row['precision']} | {row['dropout']} | {row['engine']} | {row['tokens_per_second']:,.0f} "
-                f"| {shown} | {(row.get('gpu_memory') or row['step_memory']) / 1e6:,.0f} MB | {row['peak_rss'] / 1e6:,.0f} MB |"
-            )
+        figures = (row["speed_over_hf"], row["speed_over_fastest_peer"], row["matmul_share"])
+        shown = " | ".join("-" if figure is None else f"{figure:.2f}" for figure in figures)
+        lines.append(
+            f"| {row['shape']} | {row['precision']} | {row['dropout']} | {row['engine']} | {row['tokens_per_second']:,.0f} "
+            f"| {shown} | {row[memory] / 1e6:,.0f} MB | {row['peak_rss'] / 1e6:,.0f} MB |"
+        )
     return "\n".join(lines)
 
 
 def main() -> None:
     """Measures every combination that the file lacks, and writes the rows."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--out", required=True, help="JSON file to write; groups that it holds are kept")
+    parser.add_argument("--out", required=True, help="JSON file to write; whole groups that it holds are kept")
     parser.add_argument("--again", action="store_true", help="measure anew what the file holds")
     parser.add_argument("--shapes", nargs="+", choices=[*SHAPES], default=["bench_tiny", "small_128", "small_512"])
     engines = [*OUR_ENGINES, *PEER_ENGINES, *MATMUL_ENGINES]
-    parser.add_argument("--engines", nargs="+", choices=engines, default=engines)
+    parser.add_argument("--engines", nargs="+", choices=engines, default=engines, help=ENGINES_HELP)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=[*PRECISIONS])
     parser.add_argument("--dropout", nargs="+", type=float, default=[0.0, 0.1], help="hidden and attention dropout")
     parser.add_argument("--batch_size", type=int, help="examples of a step (default: the shape's)")
@@ -87,7 +92,7 @@ def main() -> None:
     for shape, precision, dropout in itertools.product(arguments.shapes, arguments.precisions, arguments.dropout):
         jobs = [Job(engine, precision, shape, dropout, changes) for engine in arguments.engines]
         if file.lacks(jobs):
-            file.put(compare(measure(jobs, arguments.steps, arguments.rounds)))
+            file.put(compare(measure(file.with_measured(jobs), arguments.steps, arguments.rounds)))
         wanted += file.group(jobs)
     print(table(wanted))
 

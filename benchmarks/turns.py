@@ -4,6 +4,7 @@ A process stays alive between its turns, so that loading and compilation are pai
 alike.
 """
 
+import contextlib
 import json
 import os
 import pathlib
@@ -30,9 +31,16 @@ class EngineProcess:
         self._process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=variables)
 
     def ask(self, command: Mapping[str, Any]) -> dict[str, Any]:
-        """Sends a command and waits for its answer."""
-        self._process.stdin.write(json.dumps(command) + "\n")
-        self._process.stdin.flush()
+        """Sends a command and waits for its answer.
+
+        Raises:
+            RuntimeError: the process has ended.
+        """
+        try:
+            self._process.stdin.write(json.dumps(command) + "\n")
+            self._process.stdin.flush()
+        except BrokenPipeError:
+            raise self._ended() from None
         return self.answer()
 
     def answer(self) -> dict[str, Any]:
@@ -43,13 +51,18 @@ class EngineProcess:
         """
         line = self._process.stdout.readline()
         if not line:
-            raise RuntimeError(f"The process of {self._engine} ended with code {self._process.wait()}; its message stands above.")
+            raise self._ended()
         return json.loads(line)
 
     def close(self) -> None:
-        """Ends the process."""
-        self._process.stdin.close()
+        """Ends the process, if it has not ended itself."""
+        # What it never read is still written when the pipe is closed.
+        with contextlib.suppress(BrokenPipeError):
+            self._process.stdin.close()
         self._process.wait()
+
+    def _ended(self) -> RuntimeError:
+        return RuntimeError(f"The process of {self._engine} ended with code {self._process.wait()}; its message stands above.")
 
 
 def take_answers() -> Callable[[Mapping[str, Any]], None]:

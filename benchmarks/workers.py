@@ -116,12 +116,24 @@ class Table:
         found = {row["engine"] for row in self.group(jobs) if (row["steps"], len(row["round_seconds"])) == (self.steps, self.rounds)}
         return not {job.engine for job in jobs} <= found
 
+    def with_measured(self, jobs: list[Job]) -> list[Job]:
+        """Returns what to measure so that a group lacks none of the jobs and loses no engine that it holds.
+
+        Rows are compared that took turns in one sitting, so that a single engine cannot be added to others' rows.
+        """
+        engines = [row["engine"] for row in self.group(jobs)] + [job.engine for job in jobs]
+        return [dataclasses.replace(jobs[0], engine=engine) for engine in dict.fromkeys(engines)]
+
     def group(self, jobs: list[Job]) -> list[dict]:
         """Returns the rows there are of a group."""
         return [row for row in self.rows if _group(row) == _group(dataclasses.asdict(jobs[0]))]
 
     def put(self, rows: list[dict]) -> None:
-        """Replaces a group and writes the file, so that a sitting cut short leaves what it has measured."""
+        """Replaces a group and writes the file, so that a sitting cut short leaves what it has measured.
+
+        Args:
+            rows: all that the group will hold, measured in one sitting, as that of `with_measured`.
+        """
         self.rows = [row for row in self.rows if _group(row) != _group(rows[0])] + rows
         write_json(self.path, {"machine": self.machine, "rows": self.rows})
 

@@ -1,14 +1,17 @@
 """Where a model that the user names lies: on this machine, or on the Hugging Face hub."""
 
+import itertools
 import os
 import pathlib
 import re
+from collections.abc import Iterable
 
 from electra_keras.errors import UserError
 from electra_keras.interop.tensor_files import INDEX_SUFFIX
 
 HUB_ID = re.compile(r"[\w-][\w.-]*/[\w.-]*[\w-]")
-FOLDERS = ("", "discriminator/", "generator/")
+MODEL_FOLDERS = ("discriminator", "generator", "encoder")
+"""Where a folder or repository holds models that it does not hold itself, as `export` and `push` leave them."""
 SMALL_FILES = (
     "config.json",
     "tokenizer.json",
@@ -45,6 +48,11 @@ def locate(source: str | os.PathLike) -> pathlib.Path:
     raise UserError(f"There is no {source}. Give a folder, a TensorFlow checkpoint (.../model.ckpt-1000), or a hub id such as owner/name.")
 
 
+def without_copy(places: list[str]) -> list[str]:
+    """Leaves encoder out of the places of models where there are others: it is the discriminator once more, without its head."""
+    return [place for place in places if place != "encoder"] or places
+
+
 def fetch(repository: str) -> pathlib.Path:
     """Downloads what is needed of a repository into the hub's cache, or takes it from there; returns the folder.
 
@@ -56,10 +64,11 @@ def fetch(repository: str) -> pathlib.Path:
     from huggingface_hub.errors import HTTPError
 
     try:
-        folder = pathlib.Path(snapshot_download(repository, allow_patterns=_in_folders(SMALL_FILES)))
+        folder = pathlib.Path(snapshot_download(repository, allow_patterns=_in_folders(("", *MODEL_FOLDERS), SMALL_FILES)))
+        places = without_copy([place for place in ("", *MODEL_FOLDERS) if (folder / place / "config.json").is_file()])
         for name in WEIGHT_FILES:
-            folder = pathlib.Path(snapshot_download(repository, allow_patterns=_in_folders(_parts(name))))
-            if any((folder / place).is_file() for place in _in_folders((name, f"{name}{INDEX_SUFFIX}"))):
+            folder = pathlib.Path(snapshot_download(repository, allow_patterns=_in_folders(places, _parts(name))))
+            if any((folder / path).is_file() for path in _in_folders(places, (name, f"{name}{INDEX_SUFFIX}"))):
                 break
     except (OSError, ValueError, HTTPError) as error:
         reason = str(error).strip().split("\n")[0]
@@ -76,5 +85,5 @@ def _parts(name: str) -> tuple[str, ...]:
     return name, f"{name}{INDEX_SUFFIX}", f"{stem}-*-of-*.{suffix}"
 
 
-def _in_folders(names: tuple[str, ...]) -> list[str]:
-    return [f"{folder}{name}" for folder in FOLDERS for name in names]
+def _in_folders(folders: Iterable[str], names: Iterable[str]) -> list[str]:
+    return [f"{folder}/{name}" if folder else name for folder, name in itertools.product(folders, names)]

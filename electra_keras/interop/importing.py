@@ -8,10 +8,8 @@ from electra_keras.artifacts import RunDirectory
 from electra_keras.data.replacing import replaced_folder
 from electra_keras.errors import UserError
 from electra_keras.interop import huggingface, keras_hub, original
-from electra_keras.interop.hub import is_hub_id, locate
+from electra_keras.interop.hub import MODEL_FOLDERS, is_hub_id, locate, without_copy
 from electra_keras.interop.pretrained import PretrainedEncoder, PretrainedRun, put_together
-
-SUBFOLDERS = ("discriminator", "generator")
 
 
 def import_run(
@@ -25,8 +23,8 @@ def import_run(
     """Makes a run directory of a pretrained model.
 
     Args:
-        source: a folder in Hugging Face's or KerasHub's layout, or one with such folders called discriminator and generator; a
-            TensorFlow 1 checkpoint of the original, or the folder that holds it; or OWNER/NAME on the Hugging Face hub.
+        source: a folder in Hugging Face's or KerasHub's layout, or one with such folders called discriminator and generator, or
+            encoder alone; a TensorFlow 1 checkpoint of the original, or the folder that holds it; or OWNER/NAME on the Hugging Face hub.
         run_dir: a new or empty folder.
         generator_from: the same for the generator, where it lies apart.
         only: "discriminator" or "generator" leaves the other one out; None takes what is there.
@@ -79,15 +77,15 @@ def read_encoders(path: pathlib.Path) -> list[PretrainedEncoder]:
         return [huggingface.read_encoder(path)]
     if keras_hub.is_preset(path):
         return [keras_hub.read_encoder(path)]
-    inner = [path / name for name in SUBFOLDERS if huggingface.is_directory_of(path / name) or keras_hub.is_preset(path / name)]
+    inner = [name for name in MODEL_FOLDERS if huggingface.is_directory_of(path / name) or keras_hub.is_preset(path / name)]
     if inner:
-        return [encoder for folder in inner for encoder in read_encoders(folder)]
+        return [encoder for name in without_copy(inner) for encoder in read_encoders(path / name)]
     checkpoint = original.find_checkpoint(path)
     if checkpoint is not None:
         return original.read_encoders(checkpoint)
     raise UserError(
         f"{path} holds no model: neither a config.json of Hugging Face's ELECTRA or of a KerasHub preset, itself or in "
-        f"{' or '.join(SUBFOLDERS)}, nor a TensorFlow checkpoint (.index)."
+        f"{' or '.join(MODEL_FOLDERS)}, nor a TensorFlow checkpoint (.index)."
     )
 
 

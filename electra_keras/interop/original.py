@@ -33,7 +33,8 @@ def find_checkpoint(path: pathlib.Path) -> pathlib.Path | None:
     """Returns the prefix of a checkpoint: the one that `path` names, or the newest in a folder; None where there is none."""
     if path.suffix in (".index", ".meta"):
         path = path.with_suffix("")
-    if path.with_name(f"{path.name}.index").is_file():
+    # The current folder, ".", has no name.
+    if path.name and path.with_name(f"{path.name}.index").is_file():
         return path
     found = [index.with_suffix("") for index in path.glob("*.index")] if path.is_dir() else []
     return max(found, key=lambda prefix: (_step(prefix), prefix.name), default=None)

@@ -2,7 +2,6 @@
 
 import os
 import pathlib
-import re
 import tempfile
 from collections.abc import Callable
 from typing import Any
@@ -12,11 +11,10 @@ from electra_keras.data.replacing import replaced_folder
 from electra_keras.errors import UserError
 from electra_keras.files import atomic_open
 from electra_keras.interop.exporting import run_encoders
+from electra_keras.interop.hub import HUB_ID
 from electra_keras.interop.huggingface import write_encoders
 from electra_keras.interop.importing import check_free
 from electra_keras.interop.model_card import model_card
-
-REPOSITORY = re.compile(r"[\w-][\w.-]*/[\w.-]*[\w-]")
 
 
 def build_model_folder(
@@ -80,7 +78,7 @@ def push_run(
     Raises:
         UserError: the run cannot be used, there is no network, no token, or no right to write to the repository.
     """
-    if not REPOSITORY.fullmatch(repository):
+    if not HUB_ID.fullmatch(repository):
         raise UserError(f"{repository!r} is no name on the hub; it must be OWNER/NAME.")
     with tempfile.TemporaryDirectory(prefix="electra-keras-") as temporary:
         folder = pathlib.Path(temporary) / "model"

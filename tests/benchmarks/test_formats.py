@@ -3,7 +3,9 @@ import os
 import pathlib
 import subprocess
 import sys
+import types
 
+import numpy as np
 import pytest
 
 pytest.importorskip("onnxruntime", reason="requirements-export.txt is not installed")
@@ -27,6 +29,48 @@ def test_the_reference_works_and_its_difference_is_measured(tmp_path):
 def test_a_converter_that_fails_is_a_row(tmp_path):
     result = trial(tmp_path, kind="format", format="torch", runtime="torch", shapes="static")
     assert result == {"error": "ValueError: Torch export requires PyTorch backend."}
+
+
+def test_weights_beside_the_file_count(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import format_trials
+
+    def export(model, path, *arguments):
+        path.write_bytes(b"x" * 1_000)
+        path.with_suffix(".bin").write_bytes(b"x" * 9_000)
+
+    def zeros(inputs):
+        return np.zeros(inputs["token_ids"].shape, np.float32)
+
+    # Of Keras nothing is needed here, and a test that runs under no backend loads none.
+    backend, ops = types.SimpleNamespace(backend=lambda: "jax"), types.SimpleNamespace(convert_to_numpy=np.asarray)
+    monkeypatch.setitem(sys.modules, "keras", types.SimpleNamespace(backend=backend, ops=ops))
+    monkeypatch.setattr(format_trials, "build_keras_detector", lambda discriminator: zeros)
+    monkeypatch.setattr(format_trials, "keras_export", export)
+    monkeypatch.setitem(format_trials.RUNNERS, "openvino", lambda path: zeros)
+    job = {"format": "openvino", "runtime": "openvino", "shapes": "static", "run_dir": None, "folder": str(tmp_path)}
+    assert format_trials.try_format(job)["megabytes"] == 0.01
+
+
+def test_openvino_is_given_each_input_by_any_of_its_names(tmp_path, monkeypatch):
+    monkeypatch.syspath_prepend(BENCHMARKS)
+    import format_trials
+
+    names = [{"200", "indices", "token_ids"}, {"segment_ids"}, {"padding_mask", "mask"}]
+    compiled = Compiled([types.SimpleNamespace(get_names=lambda names=names: names, any_name=min(names)) for names in names])
+    core = types.SimpleNamespace(compile_model=lambda path: compiled)
+    monkeypatch.setitem(sys.modules, "openvino", types.SimpleNamespace(Core=lambda: core))
+    assert format_trials.openvino_runner(tmp_path)({"padding_mask": 3, "token_ids": 1, "segment_ids": 2}) == [1, 2, 3]
+
+
+class Compiled:
+    """A model whose result is what it was given."""
+
+    def __init__(self, inputs):
+        self.inputs = inputs
+
+    def __call__(self, values):
+        return [values]
 
 
 def test_int8_is_compared_in_size_and_speed(tmp_path):

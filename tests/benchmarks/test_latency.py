@@ -1,5 +1,6 @@
 """The benchmark of detection: what it scores, and its arithmetic."""
 
+import json
 import pathlib
 import types
 
@@ -54,6 +55,42 @@ def test_lines_fit_the_model_and_the_text_fills_it(modules, run):
     counts = [len(encoding.token_ids) + 2 for encoding in run.tokenizer().encode_batch(material.lines)]
     assert material.num_tokens == sum(counts)
     assert len(run.tokenizer().encode(material.text).token_ids) + 2 == material.text_tokens == 16
+
+
+def test_their_model_computes_where_pytorch_does(modules, run, tmp_path, monkeypatch):
+    pytest.importorskip("transformers")
+    import latency_engines
+
+    from electra_keras.interop.exporting import export_run
+
+    export_run(run.path, "huggingface", tmp_path / "theirs", report=lambda line: None)
+    # PyTorch's device without numbers stands for a GPU: all goes there, and the probabilities cannot be read back.
+    monkeypatch.setattr(latency_engines.accelerator, "torch_device", lambda: "meta")
+    for score in latency_engines.peer_tasks(str(tmp_path / "theirs" / "discriminator"), 16).values():
+        with pytest.raises(RuntimeError, match="meta tensor"):
+            score(LINES)
+
+
+def test_detectors_leave_memory_of_a_gpu_to_each_other(modules, monkeypatch):
+    latency, _ = modules
+    given = []
+    monkeypatch.setattr(latency, "EngineProcess", lambda *arguments: given.append(arguments) or types.SimpleNamespace(answer=dict))
+    latency.Worker({"engine": "jax"})
+    assert latency.SHARED_MEMORY.items() <= given[0][2].items()
+
+
+def test_a_detector_that_does_not_see_the_gpu_scores_nothing(modules, tmp_path, monkeypatch):
+    import latency_engines
+
+    (tmp_path / "lines.json").write_text("[]")
+    monkeypatch.setattr(latency_engines, "take_answers", lambda: pytest.fail)
+    monkeypatch.setattr(latency_engines, "our_tasks", lambda *arguments: {"text": pytest.fail})
+    monkeypatch.setattr(latency_engines.accelerator, "name", lambda: "NVIDIA A100")
+    monkeypatch.setattr(latency_engines.accelerator, "sees_gpu", lambda library: library == "torch")
+    job = {"engine": "jax", "run": "run", "lines": str(tmp_path / "lines.json"), "text": "A text."}
+    monkeypatch.setattr("sys.argv", ["latency_engines.py", json.dumps(job)])
+    with pytest.raises(RuntimeError, match="NVIDIA A100, and jax"):
+        latency_engines.main()
 
 
 def test_ratios_are_taken_within_rounds_and_differences_found(modules):

@@ -59,6 +59,19 @@ def test_ratios_are_taken_within_rounds(modules):
     assert jax["matmul_share"] == 0.25
 
 
+@pytest.mark.parametrize(
+    ("of_torch", "head", "shown"), [(5e6, "| GPU memory |", "| 4 MB | 9 MB |"), (None, "| step memory |", "| 7 MB | 9 MB |")]
+)
+def test_a_column_holds_memory_of_one_kind(modules, of_torch, head, shown):
+    _, throughput = modules
+    sizes = {"shape": "smoke", "precision": "float32", "dropout": 0.1, "tokens_per_second": 1.0, "step_memory": 7e6, "peak_rss": 9e6}
+    ratios = {"speed_over_hf": None, "speed_over_fastest_peer": None, "matmul_share": None}
+    rows = [{"engine": engine, "gpu_memory": value, **sizes, **ratios} for engine, value in (("jax", 4e6), ("torch", of_torch))]
+    product = {"engine": "matmul_jax", "tokens_per_second": None}
+    table = throughput.table([*rows, product])
+    assert head in table.splitlines()[0] and table.splitlines()[2].endswith(shown)
+
+
 def run(out, *arguments):
     command = [sys.executable, SCRIPT, "--out", out, "--shapes", "smoke", "--steps", "1", "--rounds", "1", *arguments]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": os.fspath(ROOT)}, capture_output=True, text=True, timeout=300)

@@ -1,5 +1,6 @@
 """The file of a table that is taken in several sittings, the memory counters, and an engine that fails."""
 
+import dataclasses
 import json
 import pathlib
 
@@ -56,6 +57,30 @@ def test_what_is_missing_or_was_measured_otherwise_is_measured_anew(table):
     assert [found["round_seconds"] for found in table().rows] == [[3.0, 4.0]]
 
 
+def test_an_engine_is_added_by_measuring_those_of_its_group_again(table):
+    table().put([row("jax"), row("hf"), row("torch", batch_size=4)])
+    added = table()
+    assert added.lacks(jobs("hf_gathered"))
+    assert added.with_measured(jobs("hf_gathered", "hf")) == jobs("jax", "hf", "hf_gathered")
+    assert added.with_measured(jobs("hf", batch_size=8)) == jobs("hf", batch_size=8)
+
+
+def test_a_sitting_keeps_the_engines_that_it_was_not_asked_for(table, monkeypatch):
+    import throughput
+
+    table().put([{**row("jax"), "tokens_per_second": None}])
+    path = table().path
+
+    def measure(jobs, steps, rounds):
+        return [{**row(job.engine), "tokens_per_second": None, "step_seconds": 1.0, "flops_per_second": 1e9} for job in jobs]
+
+    monkeypatch.setattr(throughput, "measure", measure)
+    words = ["--shapes", "smoke", "--engines", "torch", "--precisions", "float32", "--dropout", "0.0", "--steps", "5", "--rounds", "2"]
+    monkeypatch.setattr("sys.argv", ["throughput.py", "--out", str(path), *words])
+    throughput.main()
+    assert [found["engine"] for found in table().rows] == ["jax", "torch"]
+
+
 @pytest.mark.parametrize(("name", "value"), [("cores", 1_000), ("accelerator", "a GPU of another machine")])
 def test_machines_are_not_mixed(table, name, value):
     table().put([row("jax")])
@@ -72,6 +97,33 @@ def test_an_engine_that_fails_is_named():
 
     with pytest.raises(RuntimeError, match="no_such_engine"):
         measure(jobs("no_such_engine"), 1, 1)
+
+
+def test_an_engine_that_does_not_see_the_gpu_measures_nothing(monkeypatch):
+    import engines
+
+    answers = []
+    monkeypatch.setattr(engines, "take_answers", lambda: answers.append)
+    monkeypatch.setattr(engines, "build", lambda job: lambda steps: 1.0)
+    monkeypatch.setattr(engines.accelerator, "name", lambda: "NVIDIA A100")
+    monkeypatch.setattr(engines.accelerator, "sees_gpu", lambda library: library == "torch")
+    monkeypatch.setattr("sys.argv", ["engines.py", json.dumps(dataclasses.asdict(jobs("matmul_jax")[0]))])
+    with pytest.raises(RuntimeError, match="NVIDIA A100, and jax"):
+        engines.main()
+    assert answers == []
+
+
+def test_an_engine_that_ends_between_its_turns_is_named_and_closed(tmp_path, monkeypatch):
+    import turns
+
+    (tmp_path / "engine.py").write_text("print('{}', flush=True)\n")
+    monkeypatch.setattr(turns, "__file__", str(tmp_path / "turns.py"))
+    process = turns.EngineProcess("engine.py", {"engine": "tensorflow"}, {})
+    assert process.answer() == {}
+    process._process.wait()
+    with pytest.raises(RuntimeError, match="process of tensorflow ended with code 0"):
+        process.ask({"steps": 1})
+    process.close()
 
 
 def test_the_peak_starts_anew():

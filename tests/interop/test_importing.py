@@ -11,6 +11,7 @@ from huggingface_hub.errors import HTTPError
 from witnesses.electra_in_huggingface import SHAPES, build_pair, save, save_pair
 from witnesses.weights_in_parts import PARTS, split_weights
 
+from electra_keras.artifacts import RunDirectory
 from electra_keras.cli import main
 from electra_keras.errors import UserError
 from electra_keras.interop import hub
@@ -151,6 +152,37 @@ def test_a_pair_on_the_hub_is_detected_with_and_imported(tmp_path, theirs, monke
     run = import_run("google/electra-tiny", tmp_path / "run", report=silent)
     assert run.description["missing"] == [] and "README.md" not in fake.fetched
     assert read_pretrained("google/electra-tiny", only="discriminator").missing == ("generator",)
+
+
+@pytest.fixture
+def headless(tmp_path, theirs):
+    """A run whose discriminator has no head, pushed: of its models there is encoder/ alone."""
+    transformers = pytest.importorskip("transformers")
+    shutil.copytree(theirs / "discriminator", tmp_path / "model")
+    transformers.ElectraModel.from_pretrained(tmp_path / "model").save_pretrained(tmp_path / "model")
+    import_run(tmp_path / "model", tmp_path / "bare", report=silent)
+    return build_model_folder(tmp_path / "bare", tmp_path / "repository")
+
+
+def test_an_encoder_without_a_head_is_imported_as_its_card_says(tmp_path, headless):
+    assert sorted(path.name for path in headless.iterdir()) == ["README.md", "encoder"]
+    run = import_run(headless, tmp_path / "run", report=silent)
+    assert run.description["missing"] == ["detection head", "generator"]
+    expected = RunDirectory.open(tmp_path / "bare").final_weights()
+    assert all((run.final_weights()[name] == array).all() for name, array in expected.items())
+
+
+def test_an_encoder_is_fetched_from_the_hub_where_it_is_alone(tmp_path, theirs, headless, monkeypatch):
+    fake = FakeHub(headless, tmp_path / "cache")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", fake.snapshot_download)
+    assert import_run("google/electra-tiny", tmp_path / "run", report=silent).description["missing"] == ["detection head", "generator"]
+    import_run(theirs, tmp_path / "mine", report=silent)
+    whole = FakeHub(build_model_folder(tmp_path / "mine", tmp_path / "whole"), tmp_path / "other_cache")
+    monkeypatch.setattr("huggingface_hub.snapshot_download", whole.snapshot_download)
+    read_pretrained("google/electra-tiny")
+    # Beside a discriminator it would be the same weights once more.
+    weights = [name for name in whole.fetched if name.endswith(".safetensors")]
+    assert weights == ["discriminator/model.safetensors", "generator/model.safetensors"]
 
 
 def test_without_a_network_there_is_one_error(tmp_path, monkeypatch, capsys):

@@ -1,6 +1,7 @@
 """Checkpoints as the original's code writes them: its variable names, Adam's moments, TensorFlow 1's saver."""
 
 import json
+import pathlib
 
 import numpy as np
 import pytest
@@ -128,6 +129,15 @@ def test_a_folder_stands_for_its_newest_checkpoint(folder):
     assert find_checkpoint(folder / "model.ckpt-7") == folder / "model.ckpt-7"
     assert find_checkpoint(folder / "model.ckpt-7.index") == folder / "model.ckpt-7"
     assert find_checkpoint(folder / "absent") is None
+
+
+def test_the_current_folder_is_one_like_any_other(folder, tmp_path, monkeypatch):
+    monkeypatch.chdir(folder)
+    assert find_checkpoint(pathlib.Path(".")) == pathlib.Path("model.ckpt-7")
+    (tmp_path / "empty").mkdir()
+    monkeypatch.chdir(tmp_path / "empty")
+    with pytest.raises(UserError, match="holds no model"):
+        import_run(".", tmp_path / "run", report=silent)
 
 
 def test_heads_are_64_wide_where_nothing_says_otherwise(tmp_path):
