@@ -6,12 +6,12 @@ of the original by offsets, never glued together from tokens, so spaces, case, a
 
 import html
 import re
-import unicodedata
 from collections.abc import Mapping, Sequence
-from typing import NamedTuple
 
 import altair as alt
 import pandas as pd
+
+from app.services import Segment, TokenScore, join_segments
 
 # The shade is this orange, from invisible at probability 0 to MAX_OPACITY at 1. Both were chosen so that the text
 # keeps a contrast of 4.5 or more on the light and the dark theme (tested).
@@ -54,63 +54,7 @@ _STYLE = f"""<style>
 </style>"""
 
 
-class ScoredToken(NamedTuple):
-    """One token of a text.
-
-    Attributes:
-        token: the vocabulary's spelling, for example "##ing".
-        start: first code point of the original text that it covers.
-        end: one past the last.
-        probability: of having been replaced, in [0, 1].
-    """
-
-    token: str
-    start: int
-    end: int
-    probability: float
-
-
-class Segment(NamedTuple):
-    """A stretch of the text that is shaded as one, with the tokens in it."""
-
-    start: int
-    end: int
-    tokens: list[ScoredToken]
-
-    @property
-    def probability(self) -> float:
-        """The highest of its tokens' probabilities."""
-        return max(token.probability for token in self.tokens)
-
-
-def join_segments(text: str, tokens: Sequence[ScoredToken]) -> list[Segment]:
-    """Groups tokens into stretches that can be drawn apart.
-
-    Tokens overlap when the tokenizer took a character apart, as it does with Korean syllables: drawing each would
-    repeat the character. Combining marks and joiners that follow a token belong to its last character.
-
-    Args:
-        text: the original.
-        tokens: in reading order.
-
-    Returns:
-        Segments in reading order that do not overlap.
-    """
-    segments: list[Segment] = []
-    for token in tokens:
-        if segments and token.start < segments[-1].end:
-            last = segments.pop()
-            segments.append(Segment(last.start, max(last.end, token.end), [*last.tokens, token]))
-        else:
-            segments.append(Segment(token.start, token.end, [token]))
-    limits = [*(segment.start for segment in segments), len(text)][1:]
-    return [
-        Segment(segment.start, _include_marks(text, segment.end, limit), segment.tokens)
-        for segment, limit in zip(segments, limits, strict=True)
-    ]
-
-
-def shaded_text(text: str, tokens: Sequence[ScoredToken], threshold: float) -> str:
+def shaded_text(text: str, tokens: Sequence[TokenScore], threshold: float) -> str:
     """Returns HTML of a text in which every token is shaded by its probability, with the number on hover.
 
     Args:
@@ -135,7 +79,7 @@ def legend(threshold: float) -> str:
     )
 
 
-def cut_parts(text: str, tokens: Sequence[ScoredToken], part_tokens: int) -> list[tuple[str, list[ScoredToken]]]:
+def cut_parts(text: str, tokens: Sequence[TokenScore], part_tokens: int) -> list[tuple[str, list[TokenScore]]]:
     """Cuts a text that is too long for a browser to draw at once into parts.
 
     Joined, the parts give the whole text: each runs to where the next one's first token starts.
@@ -148,7 +92,7 @@ def cut_parts(text: str, tokens: Sequence[ScoredToken], part_tokens: int) -> lis
     Returns:
         At least one (text, tokens with offsets into that text).
     """
-    groups: list[list[ScoredToken]] = [[]]
+    groups: list[list[TokenScore]] = [[]]
     for segment in join_segments(text, tokens):
         if len(groups[-1]) >= part_tokens:
             groups.append([])
@@ -156,14 +100,14 @@ def cut_parts(text: str, tokens: Sequence[ScoredToken], part_tokens: int) -> lis
     starts = [0, *(group[0].start for group in groups[1:])]
     ends = [*starts[1:], len(text)]
     return [
-        (text[start:end], [ScoredToken(token.token, token.start - start, token.end - start, token.probability) for token in group])
+        (text[start:end], [TokenScore(token.token, token.start - start, token.end - start, token.probability) for token in group])
         for group, start, end in zip(groups, starts, ends, strict=True)
     ]
 
 
-def token_table(tokens: Sequence[ScoredToken]) -> pd.DataFrame:
+def token_table(tokens: Sequence[TokenScore]) -> pd.DataFrame:
     """Returns one row a token: token, start, end (code points of the original text), probability."""
-    return pd.DataFrame(tokens, columns=list(ScoredToken._fields))
+    return pd.DataFrame(tokens, columns=list(TokenScore._fields))
 
 
 def as_markdown(message: str) -> str:
@@ -204,12 +148,6 @@ def curve_chart(rows: pd.DataFrame, fields: Mapping[str, str]) -> alt.Chart | No
             tooltip=["curve:N", "step:Q", alt.Tooltip("value:Q", format=".4~g")],
         )
     )
-
-
-def _include_marks(text: str, end: int, limit: int) -> int:
-    while end < limit and unicodedata.category(text[end]) in ("Mn", "Me", "Mc", "Cf"):
-        end += 1
-    return end
 
 
 def _shaded_segment(text: str, segment: Segment, threshold: float) -> str:

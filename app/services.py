@@ -7,17 +7,16 @@ with any other source of it. Keras is loaded when the first text is scored, not 
 import dataclasses
 import os
 import pathlib
-import threading
 from typing import Any
 
 import streamlit as st
 
-from app.components import ScoredToken
 from electra_keras.artifacts import RunDirectory
-from electra_keras.detector import RUNS_FOLDER, Detector, open_run
+from electra_keras.detector import RUNS_FOLDER, Detector, TokenScore, open_run
 from electra_keras.errors import RunError, UserError
+from electra_keras.segments import Segment, join_segments
 
-__all__ = ["RUNS_FOLDER", "Run", "UserError", "list_runs", "read_metrics", "score"]
+__all__ = ["RUNS_FOLDER", "Run", "Segment", "TokenScore", "UserError", "join_segments", "list_runs", "read_metrics", "score"]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,13 +42,6 @@ class Run:
     version: int
 
 
-@dataclasses.dataclass(frozen=True)
-class _LoadedDetector:
-    # Streamlit runs every visitor's script in a thread of its own, and Keras models are not safe to call from two.
-    detector: Detector
-    lock: threading.Lock
-
-
 def list_runs(folder: str | os.PathLike = RUNS_FOLDER) -> tuple[list[Run], dict[str, str]]:
     """Lists the runs in a folder: those that can detect first, then finished before unfinished, then by age, newest first.
 
@@ -70,7 +62,7 @@ def list_runs(folder: str | os.PathLike = RUNS_FOLDER) -> tuple[list[Run], dict[
     return sorted(runs, key=lambda run: (not run.can_detect, not run.is_finished, -run.version, run.name)), unusable
 
 
-def score(run: Run, text: str) -> list[ScoredToken]:
+def score(run: Run, text: str) -> list[TokenScore]:
     """Returns every token of a text with its probability of having been replaced.
 
     Raises:
@@ -130,14 +122,12 @@ def _version(path: pathlib.Path) -> int:
 
 
 @st.cache_data(max_entries=16, show_spinner="Scoring every token…")
-def _score(path: str, version: int, text: str) -> list[ScoredToken]:
-    loaded = _load_detector(path, version)
-    with loaded.lock:
-        detection = loaded.detector.score(text)
-    return [ScoredToken(token.token, token.start, token.end, float(token.probability)) for token in detection.tokens]
+def _score(path: str, version: int, text: str) -> list[TokenScore]:
+    return list(_load_detector(path, version).score(text).tokens)
 
 
 @st.cache_resource(max_entries=2, show_spinner="Loading the model…")
-def _load_detector(path: str, version: int) -> _LoadedDetector:
+def _load_detector(path: str, version: int) -> Detector:
     del version  # Part of the cache's key only.
-    return _LoadedDetector(Detector.load(path), threading.Lock())
+    # Streamlit runs every visitor's script in a thread of its own; threads may share a detector.
+    return Detector.load(path)

@@ -29,10 +29,11 @@ from electra_keras.cli_exchange import EXPORT_OPTIONS, IMPORT_OPTIONS, PUSH_OPTI
 from electra_keras.cli_messages import explained_figures, plain_message, refuse_unknown_words
 from electra_keras.config_loading import add_config_arguments, config_fields, given_overrides, load_config
 from electra_keras.errors import ConfigError, UserError
-from electra_keras.text_lines import check_text_file, line_batches
+from electra_keras.standard_output import lasting_output, reports_on_stderr
+from electra_keras.text_lines import check_text_file, line_batches, typed_lines
 
 # Failures of the machine that the user can mend; any other OSError is a bug and keeps its traceback.
-_MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS}
+_MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -45,12 +46,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 2 when something the user gave cannot be used, with one message on stderr; 128 plus its number when a
         signal stopped the command (Ctrl-C: 130).
     """
+    # In a pipe or a log file, too, a line shall be there as soon as it is printed, and before the error that may follow.
+    if hasattr(sys.stdout, "reconfigure"):
+        sys.stdout.reconfigure(line_buffering=True)
     try:
-        code = _run(sys.argv[1:] if argv is None else list(argv))
-        sys.stdout.flush()
-        return code
+        _run(sys.argv[1:] if argv is None else list(argv))
+        # Where nobody reads its help, argparse keeps the error to itself; it comes again here.
+        print(end="", flush=True)
+        return 0
     except SystemExit as finished:
-        # --help and --version, and a training run that a signal has stopped.
+        # A training run that a signal has stopped.
         return int(finished.code or 0)
     except UserError as error:
         print(f"electra-keras: error: {error}", file=sys.stderr)
@@ -66,21 +71,22 @@ def main(argv: Sequence[str] | None = None) -> int:
         if error.errno not in _MENDABLE:
             raise
         place = f": {error.filename}" if error.filename else ""
-        print(f"electra-keras: error: {error.strerror}{place}. Free some space or choose another folder.", file=sys.stderr)
+        print(f"electra-keras: error: {error.strerror}{place}. Free some space, or choose another folder or name.", file=sys.stderr)
         return 2
 
 
-def _run(argv: list[str]) -> int:
+def _run(argv: list[str]) -> None:
     parser = build_parser()
     refuse_unknown_words(argv, {name: command.known_options() for name, command in _COMMANDS.items()})
     try:
         arguments = parser.parse_args(argv).as_flat()
     except argparse.ArgumentError as error:
         raise ConfigError(plain_message(str(error), _COMMANDS)) from None
+    except SystemExit:
+        return  # --help and --version have been printed.
     command = _COMMANDS[arguments.subcommand]
     prefix = f"{arguments.subcommand}."
     command.run({name.removeprefix(prefix): value for name, value in vars(arguments).items() if name.startswith(prefix)})
-    return 0
 
 
 def prepare(arguments: Mapping[str, Any]) -> None:
@@ -89,7 +95,8 @@ def prepare(arguments: Mapping[str, Any]) -> None:
 
     from electra_keras.data.prepare import prepare as prepare_data
 
-    prepare_data(config, arguments["out_dir"])
+    with lasting_output():
+        prepare_data(config, arguments["out_dir"])
 
 
 def pretrain(arguments: Mapping[str, Any]) -> None:
@@ -102,11 +109,15 @@ def pretrain(arguments: Mapping[str, Any]) -> None:
 
     from electra_keras.training.run import pretrain as train
 
-    train(config, arguments["run_dir"], resume=arguments["resume"], data_dir=arguments.get("data_dir"))
+    with lasting_output():
+        train(config, arguments["run_dir"], resume=arguments["resume"], data_dir=arguments.get("data_dir"))
 
 
 def evaluate(arguments: Mapping[str, Any]) -> None:
     """Prints a run's figures on held-out text."""
+    if arguments.get("files") is not None and arguments.get("data_dir") is not None:
+        raise ConfigError("--files and --data_dir are both given; give one.")
+
     from electra_keras.artifacts import RunDirectory
 
     run = RunDirectory.open(arguments["run_dir"])
@@ -114,7 +125,7 @@ def evaluate(arguments: Mapping[str, Any]) -> None:
 
     from electra_keras.evaluation import evaluate as measure
 
-    with _reports_on_stderr():
+    with reports_on_stderr():
         figures = measure(arguments["run_dir"], arguments.get("files"), data_dir=arguments.get("data_dir"))
     if arguments["format"] == "json":
         # JSON has no NaN.
@@ -138,7 +149,7 @@ def detect(arguments: Mapping[str, Any]) -> None:
     model = arguments.get("model") or newest_run()
     path = model if is_pretrained_elsewhere(model) else open_run(model).path
     _load_backend(arguments.get("backend"), None)
-    with _reports_on_stderr():
+    with reports_on_stderr():
         detector = Detector.load(path)
     with contextlib.ExitStack() as stack:
         if text is not None:
@@ -146,9 +157,9 @@ def detect(arguments: Mapping[str, Any]) -> None:
         elif file is not None:
             batches = line_batches(stack.enter_context(open(file, "rb")), file)
         else:
-            batches = _typed_lines()
+            batches = typed_lines()
         for lines in _formatted(map(detector.score_batch, batches), arguments["format"], refuse_empty=text is not None):
-            print(*lines, sep="\n", flush=True)
+            print("\n".join(lines))
 
 
 def import_model(arguments: Mapping[str, Any]) -> None:
@@ -167,14 +178,6 @@ def export(arguments: Mapping[str, Any]) -> None:
     export_run(arguments["run_dir"], arguments["to"], arguments["out_dir"])
 
 
-def _typed_lines() -> Iterator[list[str]]:
-    if sys.stdin is None:
-        raise UserError("Standard input is closed. Give --text or --file.")
-    if sys.stdin.isatty():
-        print("Type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
-    return line_batches(sys.stdin.buffer, "standard input")
-
-
 def _formatted(batches: Iterable[Sequence[Any]], output_format: str, *, refuse_empty: bool) -> Iterator[list[str]]:
     """Yields output lines for every batch of detections, after setting standard output up for them."""
     color = output_format == "text" and terminal.use_color(sys.stdout)
@@ -189,11 +192,6 @@ def _formatted(batches: Iterable[Sequence[Any]], output_format: str, *, refuse_e
         else:
             yield [*heading, *(terminal.render(detection.text, detection.tokens, color=color) for detection in detections)]
         heading = []
-
-
-def _reports_on_stderr() -> contextlib.AbstractContextManager:
-    # Standard output holds the results alone, for whoever reads them by a program.
-    return contextlib.redirect_stdout(sys.stderr)
 
 
 def _load_backend(argument: str | None, config_backend: str | None) -> str:

@@ -78,6 +78,12 @@ def evaluate(
         data = PreparedData.open(data_dir or run.data_path)
         if data.tokenizer.fingerprint != tokenizer.fingerprint:
             raise RunError(f"{data.folder} was prepared with another vocabulary than {run.path} was trained with. Name the run's own data.")
+        if data.sequence_length > config.model.max_positions:
+            raise RunError(
+                f"{data.folder} holds sequences of {data.sequence_length:,} tokens, and the model of {run.path} takes at most "
+                f"{config.model.max_positions:,}. Prepare it with --packing.sequence_length {config.model.max_positions}, "
+                "or name its text with --files."
+            )
         return _measure(measurer, data, config, num_examples)
     with tempfile.TemporaryDirectory(prefix="electra-keras-") as folder:
         return _measure(measurer, prepare_files(list(files), config, tokenizer, folder, report), config, num_examples)

@@ -5,21 +5,15 @@ Takes data, no model: a text and its scored spans.
 
 import os
 import unicodedata
-from collections.abc import Iterable
-from typing import Protocol, TextIO
+from collections.abc import Sequence
+from typing import TextIO
+
+from electra_keras.segments import ScoredSpan, join_segments
 
 # Backgrounds of the 256-colour palette, from pale to strong red, with the probability each begins at.
 _SHADES = ((0.9, 196), (0.7, 203), (0.5, 210), (0.3, 217), (0.1, 224))
 _BLACK_ON = "\x1b[38;5;16;48;5;{}m"
 _RESET = "\x1b[0m"
-
-
-class ScoredSpan(Protocol):
-    """A token's place in the text, in code points, and its probability of being replaced."""
-
-    start: int
-    end: int
-    probability: float
 
 
 def use_color(stream: TextIO) -> bool:
@@ -31,18 +25,19 @@ def use_color(stream: TextIO) -> bool:
     return stream.isatty() and os.environ.get("TERM") != "dumb"
 
 
-def render(text: str, tokens: Iterable[ScoredSpan], *, color: bool) -> str:
+def render(text: str, tokens: Sequence[ScoredSpan], *, color: bool) -> str:
     """Returns the text with every token shaded (color) or followed by its probability, as in `token[0.93]`.
 
-    What stands between tokens is kept; control characters are written out, since in a terminal they would act.
+    Tokens that share a character are shown once, with the highest of their probabilities. What stands between tokens is kept;
+    control characters are written out, since in a terminal they would act.
     """
     pieces = []
     position = 0
-    for token in tokens:
-        pieces.append(_visible(text[position : token.start]))
-        word = _visible(text[token.start : token.end])
-        pieces.append(_shaded(word, token.probability) if color else f"{word}[{token.probability:.2f}]")
-        position = token.end
+    for segment in join_segments(text, tokens):
+        pieces.append(_visible(text[position : segment.start]))
+        word = _visible(text[segment.start : segment.end])
+        pieces.append(_shaded(word, segment.probability) if color else f"{word}[{segment.probability:.2f}]")
+        position = segment.end
     pieces.append(_visible(text[position:]))
     return "".join(pieces)
 

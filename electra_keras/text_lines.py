@@ -1,6 +1,8 @@
 """Lines of UTF-8 text from a file or a pipe, handed on as soon as they have arrived."""
 
 import os
+import stat
+import sys
 from collections.abc import Iterator
 from typing import BinaryIO
 
@@ -37,13 +39,30 @@ def line_batches(stream: BinaryIO, name: str) -> Iterator[list[str]]:
         raise UserError(f"{name} is empty. Give at least one line of text.")
 
 
+def typed_lines() -> Iterator[list[str]]:
+    """Returns the lines of standard input as `line_batches` yields them; at a terminal, says how to type them.
+
+    Raises:
+        UserError: standard input is closed.
+    """
+    if sys.stdin is None:
+        raise UserError("Standard input is closed. Give --text or --file.")
+    if sys.stdin.isatty():
+        print("Type a text and press Enter; Ctrl-D ends.", file=sys.stderr)
+    return line_batches(sys.stdin.buffer, "standard input")
+
+
 def check_text_file(path: str | os.PathLike) -> None:
     """Reads a file to its end, so that one which is not text is refused before anything has been printed.
+
+    A pipe or a device is left alone: it gives its text only once.
 
     Raises:
         UserError: the file is missing, unreadable, empty or not UTF-8.
     """
     try:
+        if stat.S_IFMT(os.stat(path).st_mode) in (stat.S_IFIFO, stat.S_IFCHR):
+            return
         with open(path, "rb") as file:
             for _ in line_batches(file, str(path)):
                 pass

@@ -79,10 +79,12 @@ def error_of(capsys, argv):
         (["detect", "--text", " \n"], "--text is empty. Give some text to score."),
         (["detect", "--text", "a", "--file", "b"], "--text and --file are both given; give one."),
         (["detect", "--file", "absent.txt"], "There is no file absent.txt."),
+        (["detect", "--text", "a", "--model", "a" * 300], f"File name too long: {'a' * 300}. Free some space, or choose another folder or"),
         (["detect", "--text", "a", "--model", "absent"], "There is no run directory absent, nor runs/absent."),
         (["detect", "--text", "a"], "There is no finished run in runs/ yet. Train one with `make demo`"),
         (["evaluate"], "missing: --run_dir. Give it, or see --help."),
         (["evaluate", "--run_dir", "absent"], "absent holds no run"),
+        (["evaluate", "--run_dir", "r", "--files", "a", "--data_dir", "d"], "--files and --data_dir are both given; give one."),
         (["pretrain", "--conifg", "c", "--run_dir", "r"], "unknown option --conifg. Did you mean --config?"),
         (["pretrain"], "missing: --config, --run_dir. Give them, or see --help."),
         (["pretrain", "--config", "absent.yaml", "--run_dir", "r"], "There is no configuration file absent.yaml."),
@@ -161,6 +163,19 @@ def test_a_bug_keeps_its_traceback(monkeypatch, config_file, bug):
     replace_function(monkeypatch, "electra_keras.data.prepare", "prepare", fail)
     with pytest.raises(type(bug)):
         main(["prepare", "--config", config_file, "--out_dir", "o"])
+
+
+def test_a_line_can_be_read_as_soon_as_it_is_printed(monkeypatch, config_file):
+    raw, seen = io.BytesIO(), []
+
+    def work(config, out_dir):
+        print("Read 10 documents.")
+        seen.append(raw.getvalue())
+
+    replace_function(monkeypatch, "electra_keras.data.prepare", "prepare", work)
+    with contextlib.redirect_stdout(io.TextIOWrapper(raw)):
+        assert main(["prepare", "--config", config_file, "--out_dir", "o"]) == 0
+    assert seen == [b"Read 10 documents.\n"]
 
 
 def test_ctrl_c_is_one_line_and_exit_code_130(capsys, monkeypatch, config_file):
@@ -326,6 +341,31 @@ def test_detect_answers_every_line_with_a_line(capsys, monkeypatch, tmp_path, de
     assert detector.batches == [["a b", "", "  ", "שלום😀"]]
 
 
+@pytest.mark.parametrize("output_format", ["text", "json"])
+def test_detect_and_evaluate_need_a_standard_output(capsys, monkeypatch, run, measured, detector, output_format):
+    monkeypatch.setattr(sys, "stdout", None)
+    evaluation = ["evaluate", "--run_dir", str(run.path)]
+    for argv in (["detect", "--text", "the", "--format", output_format], evaluation):
+        assert main(argv) == 2
+        assert capsys.readouterr().err.startswith("electra-keras: error: Standard output is closed")
+
+
+def test_work_on_disk_needs_no_standard_output(monkeypatch, config_file):
+    monkeypatch.setattr(sys, "stdout", None)
+    replace_function(monkeypatch, "electra_keras.data.prepare", "prepare", lambda config, out_dir: print("Prepared."))
+    assert main(["prepare", "--config", config_file, "--out_dir", "o"]) == 0
+
+
+def test_detect_reads_a_pipe_given_as_a_file(capsys, detector):
+    reading, writing = os.pipe()
+    with os.fdopen(writing, "wb") as writer:
+        writer.write(b"a b\n")
+    # What a shell makes of <(command).
+    assert main(["detect", "--file", f"/dev/fd/{reading}"]) == 0
+    os.close(reading)
+    assert capsys.readouterr().out == "a[0.25] b[0.25]\n"
+
+
 def test_detect_colours_when_asked_to(capsys, monkeypatch, detector):
     monkeypatch.setenv("FORCE_COLOR", "1")
     assert main(["detect", "--text", "the"]) == 0
@@ -405,12 +445,60 @@ def test_help_loads_nothing_heavy():
     assert finished.stdout.splitlines()[-1] == "[]"
 
 
-def test_a_reader_that_leaves_early_is_no_error():
+@pytest.mark.parametrize("arguments", [["pretrain", "--help"], ["--version"]])
+def test_a_reader_that_leaves_early_is_no_error(arguments):
     reading, writing = os.pipe()
     os.close(reading)
     with os.fdopen(writing, "wb") as closed:
-        command = [sys.executable, "-m", "electra_keras", "pretrain", "--help"]
-        finished = subprocess.run(
-            command, stdout=closed, stderr=subprocess.PIPE, text=True, cwd=os.path.dirname(os.path.dirname(cli.__file__))
-        )
+        command = [sys.executable, "-m", "electra_keras", *arguments]
+        environment = {name: value for name, value in os.environ.items() if name != "PYTHONUNBUFFERED"}
+        finished = subprocess.run(command, stdout=closed, stderr=subprocess.PIPE, text=True, cwd=ROOT, env=environment)
     assert (finished.returncode, finished.stderr) == (0, "")
+
+
+@pytest.fixture
+def unread():
+    """A stream into a pipe whose reader has left."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    with open(writing, "w", encoding="utf-8") as stream:
+        yield stream
+
+
+def test_results_that_nobody_reads_end_the_command_quietly(capfd, unread, detector):
+    with contextlib.redirect_stdout(unread):
+        assert main(["detect", "--text", "the"]) == 0
+    assert capfd.readouterr().err == "falling back to step 3\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "module", "function"),
+    [
+        (["prepare", "--out_dir", "o"], "electra_keras.data.prepare", "prepare"),
+        (["pretrain", "--run_dir", "r"], "electra_keras.training.run", "pretrain"),
+    ],
+)
+def test_work_outlives_the_reader_of_its_progress(capfd, monkeypatch, unread, config_file, command, module, function):
+    def work(*arguments, **options):
+        print("step 2")
+        print("Finished.")
+
+    replace_function(monkeypatch, module, function, work)
+    with contextlib.redirect_stdout(unread):
+        assert main([*command, "--config", config_file]) == 0
+    assert capfd.readouterr().err.splitlines()[1:] == ["step 2", "Finished."]
+
+
+def test_ctrl_c_while_the_command_is_being_loaded_is_one_line():
+    script = (
+        "import sys\n"
+        "class Interrupted:\n"
+        "    def find_spec(name, path, target=None):\n"
+        "        if name == 'electra_keras.cli':\n"
+        "            raise KeyboardInterrupt\n"
+        "sys.meta_path.insert(0, Interrupted)\n"
+        "from electra_keras.__main__ import main\n"
+        "sys.exit(main())\n"
+    )
+    finished = subprocess.run([sys.executable, "-c", script, "detect"], capture_output=True, text=True, cwd=ROOT)
+    assert (finished.returncode, finished.stdout, finished.stderr) == (130, "", "electra-keras: interrupted.\n")

@@ -5,6 +5,7 @@ import os
 import pathlib
 import subprocess
 import sys
+import threading
 import zlib
 
 import keras
@@ -213,6 +214,22 @@ def test_threads_may_share_a_detector(detector):
         together = list(pool.map(detector.score, texts))
     for expected, detection in zip(alone, together, strict=True):
         np.testing.assert_array_equal(probabilities(detection), expected)
+
+
+def test_threads_do_not_call_one_model_at_once(detector, monkeypatch):
+    inside, most = [], []
+
+    def logits(inputs):
+        inside.append(inputs)
+        most.append(len(inside))
+        threading.Event().wait(0.02)
+        inside.pop()
+        return np.zeros(inputs["token_ids"].shape)
+
+    monkeypatch.setattr(detector, "_logits", logits)
+    with concurrent.futures.ThreadPoolExecutor(4) as pool:
+        list(pool.map(detector.score, ["the chef"] * 4))
+    assert most == [1, 1, 1, 1]
 
 
 def test_extreme_logits_neither_overflow_nor_warn(detector, monkeypatch):

@@ -112,3 +112,17 @@ def test_a_corpus_of_another_run_is_refused(finished, tmp_path, config):
     prepare(other, tmp_path / "data", lambda line: None)
     with pytest.raises(RunError, match="another vocabulary"):
         evaluate(finished.path, data_dir=tmp_path / "data", report=lambda line: None)
+
+
+def test_a_corpus_of_longer_sequences_than_the_models_is_refused(finished, data_dir, tmp_path, config):
+    from electra_keras.data.prepare import prepare
+
+    longer = dataclasses.replace(
+        config,
+        tokenizer=dataclasses.replace(config.tokenizer, vocab_file=str(data_dir / "vocab.txt")),
+        packing=dataclasses.replace(config.packing, sequence_length=32),
+        model=dataclasses.replace(config.model, max_positions=32),
+    )
+    prepare(longer, tmp_path / "data", lambda line: None)
+    with pytest.raises(RunError, match=r"sequences of 32 tokens, and the model of .* takes at most 16\. Prepare it with"):
+        evaluate(finished.path, data_dir=tmp_path / "data", report=lambda line: None)

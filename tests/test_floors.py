@@ -26,6 +26,8 @@ FLOORS = {
     "evaluation": 5,
     "tasks": 5,
     "study": 6,
+    "segments": 5.5,
+    "standard_output": 6,
     "terminal": 6,
     "text_lines": 6,
     "cli_exchange": 6,

@@ -26,6 +26,21 @@ def test_colour_shades_likely_tokens_and_changes_no_character():
     assert shown.startswith("The ") and shown.endswith("\x1b[0m.")
 
 
+@pytest.mark.parametrize(
+    ("text", "scored", "shown"),
+    [
+        ("한국", tokens(("ᄒ", 0, 1, 0.2), ("##ᅡᆫ", 0, 1, 0.7), ("국", 1, 2, 0.1)), "한[0.70]국[0.10]"),
+        ("cafe\u0301!", tokens(("cafe", 0, 4, 0.95)), "cafe\u0301[0.95]!"),
+        ("नमस्ते जी", tokens(("नमसत", 0, 5, 0.95), ("जी", 7, 9, 0.2)), "नमस्ते[0.95] जी[0.20]"),
+    ],
+)
+def test_no_character_is_shown_twice_or_torn_apart(text, scored, shown):
+    assert render(text, scored, color=False) == shown
+    assert re.sub(r"\x1b\[[0-9;]*m", "", render(text, scored, color=True)) == text
+    # A mark behind an escape sequence would sit on nothing.
+    assert not re.search("m[\u0301\u0947]", render(text, scored, color=True))
+
+
 def test_a_text_without_tokens_is_shown_as_it_is():
     assert render("", [], color=True) == "" and render("  ", [], color=False) == "  "
 

@@ -1,12 +1,13 @@
 import io
 import os
+import sys
 import threading
 
 import pytest
 
 from electra_keras import text_lines
 from electra_keras.errors import UserError
-from electra_keras.text_lines import check_text_file, line_batches
+from electra_keras.text_lines import check_text_file, line_batches, typed_lines
 
 
 def lines_of(content, name="input"):
@@ -72,3 +73,19 @@ def test_files_are_checked_before_use(tmp_path):
         check_text_file(tmp_path / "absent.txt")
     with pytest.raises(UserError, match=r"Cannot read .*Is a directory"):
         check_text_file(tmp_path)
+
+
+def test_a_check_takes_nothing_out_of_a_pipe():
+    reading, writing = os.pipe()
+    os.write(writing, b"one\n")
+    os.close(writing)
+    check_text_file(f"/dev/fd/{reading}")
+    with os.fdopen(reading, "rb") as pipe:
+        assert pipe.read() == b"one\n"
+
+
+def test_typed_lines_come_from_standard_input(monkeypatch, capsys):
+    typed = io.TextIOWrapper(io.BytesIO(b"a\nb\n"))
+    monkeypatch.setattr(sys, "stdin", typed)
+    assert list(typed_lines()) == [["a", "b"]]
+    assert capsys.readouterr().err == ""

@@ -67,7 +67,7 @@ def _take_example() -> None:
         st.session_state.text = EXAMPLES[st.session_state.example]
 
 
-def _show_detection(run: services.Run, text: str, tokens: list[components.ScoredToken], threshold: float) -> None:
+def _show_detection(run: services.Run, text: str, tokens: list[services.TokenScore], threshold: float) -> None:
     _show_shaded(text, tokens, threshold)
     marked = sum(token.probability >= threshold for token in tokens)
     with st.expander(f"All {len(tokens):,} tokens, {marked:,} of them marked", icon=":material/table_rows:"):
@@ -76,7 +76,7 @@ def _show_detection(run: services.Run, text: str, tokens: list[components.Scored
         st.markdown(EXPLANATION)
 
 
-def _show_shaded(text: str, tokens: list[components.ScoredToken], threshold: float) -> None:
+def _show_shaded(text: str, tokens: list[services.TokenScore], threshold: float) -> None:
     parts = components.cut_parts(text, tokens, PART_TOKENS)
     number = 1
     if len(parts) > 1:
@@ -89,7 +89,7 @@ def _show_shaded(text: str, tokens: list[components.ScoredToken], threshold: flo
     st.html(components.shaded_text(part_text, part_tokens, threshold) + components.legend(threshold))
 
 
-def _show_table(run: services.Run, tokens: list[components.ScoredToken]) -> None:
+def _show_table(run: services.Run, tokens: list[services.TokenScore]) -> None:
     table = components.token_table(tokens)
     strongest_first = st.toggle("Strongest first", key="strongest_first")
     st.dataframe(

@@ -15,13 +15,13 @@ SCRIPT = """
 import re, runpy, sys
 sys.path.insert(0, {root!r})
 from app import services
-from app.components import ScoredToken
+from app.services import TokenScore
 from app.views import detect
 
 run = services.Run("fake", "runs/fake", "needs no training", 100, is_finished=True, can_detect=True, version=1)
 services.list_runs = lambda: ([run], {{}})
 services.score = lambda run, text: [
-    ScoredToken(word.group(), *word.span(), 0.9 if word.group() == "banana" else 0.1) for word in re.finditer(r"\\w+", text)
+    TokenScore(word.group(), *word.span(), 0.9 if word.group() == "banana" else 0.1) for word in re.finditer(r"\\w+", text)
 ]
 detect.EXAMPLES = {{"one": {text!r}}}
 runpy.run_path({root!r} + "/app/main.py", run_name="__main__")

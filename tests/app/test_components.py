@@ -6,7 +6,7 @@ import pandas as pd
 import pytest
 
 from app import components
-from app.components import ScoredToken
+from app.services import TokenScore
 
 TEXT = 'Crème <b>"brûlée"</b>\n\t& שלום  我们 👩‍👩‍👧!'
 
@@ -42,7 +42,7 @@ def read(markup):
 
 
 def words(text, probability=0.25):
-    return [ScoredToken(match.group().lower(), *match.span(), probability) for match in re.finditer(r"\w+|[^\w\s]", text)]
+    return [TokenScore(match.group().lower(), *match.span(), probability) for match in re.finditer(r"\w+|[^\w\s]", text)]
 
 
 def test_text_between_tokens_survives():
@@ -57,7 +57,7 @@ def test_text_without_tokens_is_shown_whole():
 
 def test_markup_is_escaped_in_text_and_tips():
     text = '<script>alert("x")</script>'
-    markup = components.shaded_text(text, [ScoredToken('"><script>', 0, len(text), 0.9)], threshold=0.5)
+    markup = components.shaded_text(text, [TokenScore('"><script>', 0, len(text), 0.9)], threshold=0.5)
     assert "<script" not in markup
     reader = read(markup)
     assert reader.spans[0]["text"] == text
@@ -66,20 +66,20 @@ def test_markup_is_escaped_in_text_and_tips():
 
 @pytest.mark.parametrize(("threshold", "marked"), [(0.0, "abc"), (0.5, "bc"), (0.51, "c"), (1.0, "")])
 def test_threshold_marks_tokens_at_or_above_it(threshold, marked):
-    tokens = [ScoredToken("a", 0, 1, 0.1), ScoredToken("b", 1, 2, 0.5), ScoredToken("c", 2, 3, 0.9)]
+    tokens = [TokenScore("a", 0, 1, 0.1), TokenScore("b", 1, 2, 0.5), TokenScore("c", 2, 3, 0.9)]
     reader = read(components.shaded_text("abc", tokens, threshold))
     assert "".join(span["text"] for span in reader.spans if "marked" in span["class"].split()) == marked
 
 
 def test_shade_and_number_follow_probability():
-    reader = read(components.shaded_text("one two", [ScoredToken("one", 0, 3, 0.0), ScoredToken("two", 4, 7, 0.1234)], threshold=0.5))
+    reader = read(components.shaded_text("one two", [TokenScore("one", 0, 3, 0.0), TokenScore("two", 4, 7, 0.1234)], threshold=0.5))
     assert [span["style"] for span in reader.spans] == ["--p:0.000", "--p:0.123"]
     assert [span["data-tip"] for span in reader.spans] == ["one 0.0%", "two 12.3%"]
 
 
 def test_tokens_that_share_a_character_are_drawn_once():
     # A tokenizer that strips accents takes a Korean syllable apart, and both pieces point at it.
-    tokens = [ScoredToken("ᄒ", 0, 1, 0.2), ScoredToken("##ᅡᆫ", 0, 1, 0.7), ScoredToken("국", 1, 2, 0.1)]
+    tokens = [TokenScore("ᄒ", 0, 1, 0.2), TokenScore("##ᅡᆫ", 0, 1, 0.7), TokenScore("국", 1, 2, 0.1)]
     reader = read(components.shaded_text("한국", tokens, threshold=0.5))
     assert reader.text == "한국"
     assert [(span["text"], span["style"]) for span in reader.spans] == [("한", "--p:0.700"), ("국", "--p:0.100")]
@@ -88,9 +88,7 @@ def test_tokens_that_share_a_character_are_drawn_once():
 
 def test_combining_marks_stay_with_their_letter():
     text = "e\u0301t a"
-    reader = read(
-        components.shaded_text(text, [ScoredToken("e", 0, 1, 0.3), ScoredToken("##t", 2, 3, 0.3), ScoredToken("a", 4, 5, 0.3)], 0.5)
-    )
+    reader = read(components.shaded_text(text, [TokenScore("e", 0, 1, 0.3), TokenScore("##t", 2, 3, 0.3), TokenScore("a", 4, 5, 0.3)], 0.5))
     assert [span["text"] for span in reader.spans] == ["e\u0301", "t", "a"]
     assert reader.text == text
 
@@ -111,7 +109,7 @@ def test_parts_give_the_whole_text_and_every_token():
 
 
 def test_a_part_does_not_cut_a_shared_character():
-    tokens = [ScoredToken("a", 0, 1, 0.1), ScoredToken("ᄒ", 1, 2, 0.2), ScoredToken("##ᅡᆫ", 1, 2, 0.7), ScoredToken("b", 2, 3, 0.1)]
+    tokens = [TokenScore("a", 0, 1, 0.1), TokenScore("ᄒ", 1, 2, 0.2), TokenScore("##ᅡᆫ", 1, 2, 0.7), TokenScore("b", 2, 3, 0.1)]
     parts = components.cut_parts("a한b", tokens, part_tokens=2)
     assert [text for text, _ in parts] == ["a한", "b"]
     assert [len(part_tokens) for _, part_tokens in parts] == [3, 1]
@@ -152,7 +150,7 @@ def test_themes_are_those_the_contrast_was_checked_for(request):
 
 
 def test_table_survives_csv():
-    tokens = [ScoredToken('"', 0, 1, 0.123456789), ScoredToken("null", 2, 6, 1.0), ScoredToken("我", 7, 8, 0.0)]
+    tokens = [TokenScore('"', 0, 1, 0.123456789), TokenScore("null", 2, 6, 1.0), TokenScore("我", 7, 8, 0.0)]
     table = components.token_table(tokens)
     back = pd.read_csv(io.StringIO(table.to_csv(index=False)), keep_default_na=False)
     assert list(map(tuple, back.itertuples(index=False))) == tokens

@@ -5,7 +5,7 @@ import pytest
 from streamlit.testing.v1 import AppTest
 
 from app import services
-from app.components import ScoredToken
+from app.services import TokenScore
 from app.views import detect
 from electra_keras.cli import build_parser
 from electra_keras.errors import RunError
@@ -26,7 +26,7 @@ def a_run(name, **changes):
 def fake_score(run, text):
     """Words of the run called strict are replaced for sure; elsewhere the word "banana" is, at 0.8."""
     return [
-        ScoredToken(match.group().lower(), *match.span(), 1.0 if run.name == "strict" else 0.8 if match.group() == "banana" else 0.1)
+        TokenScore(match.group().lower(), *match.span(), 1.0 if run.name == "strict" else 0.8 if match.group() == "banana" else 0.1)
         for match in re.finditer(r"\w+", text)
     ]
 

@@ -1,12 +1,10 @@
 import dataclasses
 import os
-import threading
 
 import numpy as np
 import pytest
 
 from app import services
-from app.components import ScoredToken
 from electra_keras.artifacts import RunDirectory
 from electra_keras.config import Config, ModelConfig, ObjectiveConfig, PackingConfig, TrainingConfig
 from electra_keras.data.tokenizer import WordPieceTokenizer
@@ -89,7 +87,7 @@ def test_a_damaged_configuration_is_unusable_and_no_crash(tmp_path):
 def test_models_and_scores_are_kept(tmp_path, counting_detector):
     make_run(tmp_path / "demo", weights={})
     run = services.list_runs(tmp_path)[0][0]
-    assert services.score(run, "one") == services.score(run, "one") == [ScoredToken("all", 0, 3, 0.01)]
+    assert services.score(run, "one") == services.score(run, "one") == [TokenScore("all", 0, 3, 0.01)]
     services.score(run, "two")
     assert counting_detector.loads == 1
     assert counting_detector.scored == ("one", "two")
@@ -121,27 +119,6 @@ def test_a_failed_load_is_tried_again(tmp_path, monkeypatch, counting_detector):
         services.score(run, "one")
     monkeypatch.setattr(counting_detector, "load", load)
     assert len(services.score(run, "one")) == 1
-
-
-def test_visitors_do_not_call_one_model_at_once(tmp_path, monkeypatch, counting_detector):
-    make_run(tmp_path / "demo")
-    run = services.list_runs(tmp_path)[0][0]
-    inside, most = [], []
-
-    def score(self, text):
-        inside.append(text)
-        most.append(len(inside))
-        threading.Event().wait(0.02)
-        inside.remove(text)
-        return Detection(text, ())
-
-    monkeypatch.setattr(counting_detector, "score", score)
-    threads = [threading.Thread(target=services.score, args=(run, f"text {number}")) for number in range(4)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join()
-    assert most == [1, 1, 1, 1]
 
 
 def test_metrics_are_read_anew(tmp_path):
