@@ -1,12 +1,15 @@
 """Who gets what a command prints: results alone for a program that reads them, and progress that the work outlives."""
 
 import contextlib
+import errno
 import os
 import sys
 from typing import Any, TextIO
 
 from electra_keras.errors import UserError
 
+# A pipe or a socket without a reader, and a terminal that has been closed.
+_UNREAD = {errno.EPIPE, errno.ECONNRESET, errno.EIO}
 _READER_HAS_LEFT = b"electra-keras: nobody reads standard output any more; the rest is shown here.\n"
 
 
@@ -42,22 +45,28 @@ class _LastingOutput:
     def write(self, text: str) -> int:
         try:
             self._stream.write(text)
-        except BrokenPipeError:
-            self._go_on_elsewhere()
+        except OSError as error:
+            self._go_on_elsewhere(error)
+            if self._stream.write_through:
+                # Without a buffer the text is lost with the reader.
+                self._stream.write(text)
         return len(text)
 
     def flush(self) -> None:
         try:
             self._stream.flush()
-        except BrokenPipeError:
-            self._go_on_elsewhere()
+        except OSError as error:
+            self._go_on_elsewhere(error)
 
-    def _go_on_elsewhere(self) -> None:
+    def _go_on_elsewhere(self, error: OSError) -> None:
+        if error.errno not in _UNREAD:
+            raise error
         # The descriptor is what changes, so that what the stream still holds goes along, and Python's flush at exit does not fail.
         with open(os.devnull, "wb") as nowhere:
             place = nowhere.fileno()
             if sys.stderr is not None:
-                with contextlib.suppress(BrokenPipeError):
+                # Nor has standard error to be one that takes it.
+                with contextlib.suppress(OSError):
                     os.write(sys.stderr.fileno(), _READER_HAS_LEFT)
                     place = sys.stderr.fileno()
             os.dup2(place, self._stream.fileno())

@@ -1,4 +1,5 @@
 import contextlib
+import io
 import os
 import sys
 
@@ -29,9 +30,38 @@ def test_lines_that_nobody_reads_go_to_standard_error(capfd, unread):
     assert lines == ["from print", "from rich", "the end"]
 
 
-@pytest.mark.parametrize("errors", ["unread too", "closed"])
+def test_without_a_buffer_no_line_is_lost(capfd):
+    reading, writing = os.pipe()
+    os.close(reading)
+    # As under PYTHONUNBUFFERED.
+    with (
+        io.TextIOWrapper(open(writing, "wb", buffering=0), write_through=True) as stream,
+        contextlib.redirect_stdout(stream),
+        lasting_output(),
+    ):
+        print("saved", flush=True)
+        print("the end")
+    assert capfd.readouterr().err.splitlines()[1:] == ["saved", "the end"]
+
+
+def test_a_terminal_that_has_been_closed_is_a_reader_that_has_left(capfd):
+    ours, theirs = os.openpty()
+    os.close(ours)
+    with open(theirs, "w", buffering=1) as stream, contextlib.redirect_stdout(stream), lasting_output():
+        print("step 2")
+    assert capfd.readouterr().err.splitlines()[1:] == ["step 2"]
+
+
+def test_other_failures_are_not_taken_for_a_reader_that_has_left():
+    with open("/dev/full", "w", buffering=1) as full:
+        with contextlib.redirect_stdout(full), lasting_output(), pytest.raises(OSError, match="No space left"):
+            print("to a file on a full disk")
+        os.dup2(os.open(os.devnull, os.O_WRONLY), full.fileno())
+
+
+@pytest.mark.parametrize("errors", ["unread too", "closed", "without descriptor"])
 def test_a_command_that_nobody_hears_goes_on(monkeypatch, unread, errors):
-    monkeypatch.setattr(sys, "stderr", unread if errors == "unread too" else None)
+    monkeypatch.setattr(sys, "stderr", {"unread too": unread, "closed": None, "without descriptor": io.StringIO()}[errors])
     with contextlib.redirect_stdout(unread), lasting_output():
         Console(file=sys.stdout).print("from rich")
         print("from print")

@@ -13,7 +13,7 @@ from typing import Any
 from electra_keras.config import Config, to_dict
 from electra_keras.data.corpus import FileSource, Source, open_corpus
 from electra_keras.data.encoding import DocumentEncoder
-from electra_keras.data.prepared import MANIFEST_FILE, PreparedData
+from electra_keras.data.prepared import MANIFEST_FILE, PreparedData, read_manifest
 from electra_keras.data.progress import Progress, Report
 from electra_keras.data.replacing import replaced_folder
 from electra_keras.data.sampling import sample_texts
@@ -128,23 +128,33 @@ def _open_earlier(out_dir: pathlib.Path, report: Report) -> PreparedData | None:
     try:
         return PreparedData.open(out_dir)
     except (ShardError, TokenizerError) as error:
-        _refuse_foreign_files(out_dir)
+        _refuse_foreign_files(out_dir, f" It is not reused: {error}")
         report(f"Not reusing {out_dir}: {error}")
         return None
 
 
-def _refuse_foreign_files(out_dir: pathlib.Path) -> None:
+def _refuse_foreign_files(out_dir: pathlib.Path, why: str = "") -> None:
     """Raises UserError where replacing the folder would delete what prepare did not write.
 
-    Others, too, call a file manifest.json: a folder of prepared data holds shards beside it.
+    Others, too, call a file manifest.json: prepared data has shards beside it, or it is one of ours.
     """
-    names = sorted(path.name for path in out_dir.iterdir()) if out_dir.is_dir() else []
+    if not out_dir.is_dir():
+        raise UserError(f"{out_dir} is a file. Choose another folder.")
+    names = sorted(path.name for path in out_dir.iterdir())
     shards = [name for name in names if SHARD_FILE.fullmatch(name)]
-    own = {MANIFEST_FILE, VOCABULARY_FILE, SETTINGS_FILE, *shards} if shards and MANIFEST_FILE in names else set()
+    is_ours = MANIFEST_FILE in names and (shards or _has_our_manifest(out_dir))
+    own = {MANIFEST_FILE, VOCABULARY_FILE, SETTINGS_FILE, *shards} if is_ours else set()
     foreign = [name for name in names if name not in own]
-    if foreign or not out_dir.is_dir():
-        listed = f" ({', '.join(foreign[:3])})" if foreign else ""
-        raise UserError(f"{out_dir} holds something that prepare did not make{listed}. Move it away, or choose another folder.")
+    if foreign:
+        listed = ", ".join(foreign[:3])
+        raise UserError(f"{out_dir} holds something that prepare did not make ({listed}). Move it away, or choose another folder.{why}")
+
+
+def _has_our_manifest(out_dir: pathlib.Path) -> bool:
+    try:
+        return bool(read_manifest(out_dir))
+    except ShardError:
+        return False
 
 
 def _build(

@@ -49,7 +49,10 @@ def locate(source: str | os.PathLike) -> pathlib.Path:
 
 
 def without_copy(places: list[str]) -> list[str]:
-    """Leaves encoder out of the places of models where there are others: it is the discriminator once more, without its head."""
+    """Leaves encoder out of the places of models where there are others: it is one of theirs once more, without its head.
+
+    But for a discriminator without a head beside its generator, which looks like a generator and its own body.
+    """
     return [place for place in places if place != "encoder"] or places
 
 

@@ -1,5 +1,6 @@
 """From a configuration to a finished run directory."""
 
+import contextlib
 import dataclasses
 import os
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from electra_keras.data.dataset import held_out_batches, training_batches
 from electra_keras.data.prepare import prepare
 from electra_keras.data.prepared import PreparedData
 from electra_keras.data.tokenizer import SETTINGS_FILE, VOCABULARY_FILE
-from electra_keras.errors import RunError
+from electra_keras.errors import RunError, ShardError, TokenizerError
 from electra_keras.objectives import build_objective
 from electra_keras.objectives.protocol import Models, Objective
 from electra_keras.training.callbacks import Checkpoints, MetricsLog, Session, Validation
@@ -77,11 +78,30 @@ def _pretrain_alone(
         # Before the corpus is prepared, which may take an hour.
         build_objective(config.objective)
         check_start(config.model)
-    data = prepare(config, data_dir or run.data_path, report)
+    data = prepared_data(run, config, data_dir or run.data_path, report)
     model = build_pretrainer(config, data.tokenizer.vocab_size)
     train_to_the_end(run, config, model, data, enter_run(run, config, model, data, report))
     report(f"Finished: {run.path}")
     return run
+
+
+def prepared_data(run: RunDirectory, config: Config, folder: str | os.PathLike, report: Callable[[str], None]) -> PreparedData:
+    """Returns what a run is trained on; one that goes on keeps the data that it was started with, whatever has become of the corpus.
+
+    Where that data is gone or damaged it is made again, and said to be other data where it is.
+    """
+    started_with = run.description.get("data") if run.exists() else None
+    if run.exists():
+        with contextlib.suppress(ShardError, TokenizerError):
+            data = PreparedData.open(folder)
+            # Runs of earlier versions do not say what they were started with; their own folder holds nothing else.
+            if data.manifest["input_hash"] == started_with or folder == run.data_path:
+                report(f"Reusing the prepared data in {folder}: the run was started with it.")
+                return data
+    data = prepare(config, folder, report)
+    if started_with not in (None, data.manifest["input_hash"]):
+        report(f"The corpus has changed since {run.path} was started: from here on the run sees other text.")
+    return data
 
 
 def with_running_backend(config: Config) -> Config:
@@ -158,7 +178,7 @@ def enter_run(run: RunDirectory, config: Config, model: ElectraPretrainer, data:
     """Creates the run directory, or puts the model where the run's newest checkpoint is."""
     if not run.exists():
         initialize(model.models, config, data, report)
-        RunDirectory.create(run.path, config, data.tokenizer, {"kind": "pretraining"})
+        RunDirectory.create(run.path, config, data.tokenizer, {"kind": "pretraining", "data": data.manifest["input_hash"]})
         return Start()
     if run.tokenizer().fingerprint != data.tokenizer.fingerprint:
         raise RunError(f"The corpus now has another vocabulary than {run.path} was started with. Restore it, or start a new run.")

@@ -207,7 +207,7 @@ def test_folders_of_others_are_not_touched(config, tmp_path, lines):
     (tmp_path / "out" / "thesis.txt").write_text("years of work")
     with pytest.raises(UserError, match="holds something that prepare did not make"):
         prepare(config, tmp_path / "out", lines.append)
-    with pytest.raises(UserError, match="holds something that prepare did not make"):
+    with pytest.raises(UserError, match=r"corpus\.txt is a file"):
         prepare(config, tmp_path / "corpus.txt", lines.append)
     assert (tmp_path / "out" / "thesis.txt").read_text() == "years of work"
 
@@ -234,9 +234,17 @@ def test_what_was_put_into_prepared_data_is_not_deleted_with_it(config, tmp_path
         prepare(changed(config, "packing", sequence_length=24), tmp_path / "out", lines.append)
     assert PreparedData.open(tmp_path / "out").manifest == first.manifest
     (tmp_path / "out" / "vocab.txt").unlink()
-    with pytest.raises(UserError, match=r"did not make \(notes\.txt\)\. Move it away"):
+    with pytest.raises(UserError, match=r"did not make \(notes\.txt\)\. Move it away.*It is not reused: .*vocab\.txt"):
         prepare(config, tmp_path / "out", lines.append)
     assert notes.read_text() == "years of work"
+
+
+def test_data_whose_shards_are_gone_is_made_again(config, tmp_path, lines):
+    first = prepare(config, tmp_path / "out", lines.append)
+    for shard in (tmp_path / "out").glob("*.npy"):
+        shard.unlink()
+    assert prepare(config, tmp_path / "out", lines.append).manifest == first.manifest
+    assert any(line.startswith("Not reusing") and "missing" in line for line in lines)
 
 
 def test_damaged_data_is_made_again(config, tmp_path, lines):

@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import pathlib
 import signal
 import subprocess
 import sys
@@ -15,9 +16,11 @@ import pytest
 
 from electra_keras.artifacts import RunDirectory
 from electra_keras.config_loading import save_config
+from electra_keras.data.prepare import prepare
+from electra_keras.data.prepared import PreparedData
 from electra_keras.errors import RunError, TrainingDiverged, UserError
 from electra_keras.training import callbacks
-from electra_keras.training.run import pretrain
+from electra_keras.training.run import prepared_data, pretrain
 
 pytestmark = pytest.mark.backend
 
@@ -70,8 +73,9 @@ def run_until(step, crash, config, path, data_dir):
     return RunDirectory(path)
 
 
-def test_a_finished_run_has_everything(finished, config):
+def test_a_finished_run_has_everything(finished, config, data_dir):
     run = RunDirectory.open(finished.path)
+    assert run.description["data"] == PreparedData.open(data_dir).manifest["input_hash"]
     assert run.is_finished
     assert run.config == dataclasses.replace(config, backend=keras.backend.backend())
     lines = run.metrics()
@@ -195,6 +199,21 @@ def test_a_finished_run_can_be_extended(tmp_path, config, data_dir):
     assert run.config.training.num_steps == 8
     with pytest.raises(RunError, match="num_steps can only be raised"):
         pretrain(config, run.path, resume=True, data_dir=data_dir)
+
+
+@pytest.mark.parametrize("place", ["run/data", "beside"])
+def test_a_run_goes_on_with_the_data_that_it_was_started_with(place, tmp_path, config, corpus):
+    mine, folder, said = tmp_path / "corpus.txt", tmp_path / place, []
+    mine.write_text(pathlib.Path(corpus).read_text())
+    config = changed(config, "corpus", files=[str(mine)])
+    data = prepare(config, folder, said.append)
+    run = RunDirectory.create(tmp_path / "run", config, data.tokenizer, {"data": data.manifest["input_hash"]})
+    mine.write_text("\n\n".join(f"Another text, number {number}." for number in range(200)))
+    assert prepared_data(run, config, folder, said.append).manifest == data.manifest
+    assert "the run was started with it" in said[-1]
+    (folder / "train-00000-tokens.npy").unlink()
+    assert prepared_data(run, config, folder, said.append).manifest != data.manifest
+    assert "sees other text" in said[-1]
 
 
 @pytest.mark.parametrize(

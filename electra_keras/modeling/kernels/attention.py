@@ -38,7 +38,7 @@ def attend(query, key, value, padding_mask, drop: Callable | None = None):
         parts = [ops.cast(part, dtype) for part in (query, key, value)]
         return ops.cast(attend_by_head(*parts, _padding_bias(padding_mask), drop), value.dtype)
     match keras.backend.backend():
-        case "jax" if drop is None and query.shape[1] % 2 == key.shape[1] % 2 == 0:
+        case "jax" if drop is None and _jax_computes_on_gpu() and query.shape[1] % 2 == key.shape[1] % 2 == 0:
             return _attend_fused(query, key, value, padding_mask)
         case "torch":
             return ops.cast(_attend_torch(*multipliable(query, key, value), padding_mask, drop), value.dtype)
@@ -98,6 +98,12 @@ def attend_portable(query, key, value, padding_mask, drop: Callable | None = Non
 def _padding_bias(padding_mask):
     """Returns float32 (batch, length), what is added to the scores of a token as key: MASKED_SCORE for padding, and 0."""
     return (1.0 - ops.cast(padding_mask, "float32")) * MASKED_SCORE
+
+
+def _jax_computes_on_gpu():
+    import jax
+
+    return jax.default_backend() == "gpu"
 
 
 def _attend_fused(query, key, value, padding_mask):

@@ -46,6 +46,7 @@ def test_on_a_gpu_jax_hands_cudnn_what_it_takes(queries, form, monkeypatch):
 
     # A GPU as far as tracing goes, which checks shapes, dtypes and mask.
     monkeypatch.setattr(attention, "compiles_for_cpu", lambda: False)
+    monkeypatch.setattr(attention, "_jax_computes_on_gpu", lambda: True)
     monkeypatch.setattr(cudnn, "check_cudnn_version", lambda: 91000)
     monkeypatch.setattr(cudnn, "check_compute_capability", lambda capability: True)
     monkeypatch.setattr(cudnn, "is_cuda_compute_capability_equal", lambda capability: False)
