@@ -1,7 +1,7 @@
 """The run directory: its file names, its checkpoints, and what makes them whole.
 
     config.yaml             the resolved configuration, every field
-    run.json                format version, kind, objective, backend, tokenizer hash, whether the run is finished
+    run.json                format version, kind, hashes of vocabulary, data and weights, whether the run is finished
     vocab.txt, tokenizer_config.json
     metrics.jsonl           one JSON object a line
     checkpoints/step_N/     weights.safetensors, state.safetensors (optimizer, seeds, metrics), checkpoint.json
@@ -82,7 +82,8 @@ class RunDirectory:
         run = cls(path)
         if not run.exists():
             raise RunError(
-                f"{run.path} holds no run: {CONFIG} or {RUN} is missing. Train one with `electra-keras pretrain --run_dir {run.path}`."
+                f"{run.path} holds no run: {CONFIG} or {RUN} is missing. "
+                f"Train one with `electra-keras pretrain --config configs/pretrain/tiny.yaml --run_dir {run.path}`."
             )
         version = run.description.get("format_version")
         if version != FORMAT_VERSION:

@@ -116,10 +116,11 @@ def _corpus(config: Config, imported: bool) -> str:
     corpus = config.corpus
     if imported:
         return "The corpus is not known here."
-    if corpus.hub:
-        return f"The data set {corpus.hub} of the Hugging Face hub, split {corpus.hub_split}."
+    # In the order in which they are read where both are set.
     if corpus.files:
         return f"Files of the owner's: {', '.join(pathlib.Path(path).name for path in corpus.files)}."
+    if corpus.hub:
+        return f"The data set {corpus.hub} of the Hugging Face hub, split {corpus.hub_split}."
     return f"Prose in the docstrings of Python's standard library and of {', '.join(corpus.builtin_packages)}."
 
 

@@ -67,9 +67,10 @@ def load_named_weights(models: Mapping[str, keras.Model], arrays: Mapping[str, n
         problems.append(f"the file has no {_listing(missing)}")
     if extra:
         problems.append(f"the model has no {_listing(extra)}")
-    for name in sorted(variables.keys() & arrays.keys()):
-        if tuple(variables[name].shape) != tuple(arrays[name].shape):
-            problems.append(f"{name} is {tuple(arrays[name].shape)} in the file and {tuple(variables[name].shape)} in the model")
+    shapes = {name: (tuple(arrays[name].shape), tuple(variables[name].shape)) for name in sorted(variables.keys() & arrays.keys())}
+    unlike = [f"{name} {theirs} and not {ours}" for name, (theirs, ours) in shapes.items() if theirs != ours]
+    if unlike:
+        problems.append(f"the file has {_listing(unlike)}")
     if problems:
         raise RunError("The weights do not fit the model: " + "; ".join(problems) + ". Use the configuration that they were trained with.")
     for name, variable in variables.items():

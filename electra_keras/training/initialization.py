@@ -6,7 +6,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from electra_keras.artifacts import RunDirectory
+from electra_keras.artifacts import CONFIG, RunDirectory
 from electra_keras.config import Config, ModelConfig
 from electra_keras.data.prepared import PreparedData
 from electra_keras.data.statistics import pmi_embeddings, unigram_log_probs
@@ -22,6 +22,8 @@ from electra_keras.training.neighbor_attention import (
     query_key_value_kernel,
 )
 
+# What a model has in common with the run that it starts from, whatever the objective.
+SIZES = ("num_layers", "hidden_dim", "num_heads", "intermediate_dim", "embedding_dim", "max_positions")
 # Root mean square of the word vectors' entries, small beside the LayerNorm that follows.
 EMBEDDING_SCALE = 0.05
 
@@ -30,11 +32,19 @@ def check_start(model: ModelConfig) -> None:
     """Raises what `initialize` would raise for a configuration alone, before any text is read.
 
     Raises:
-        RunError: `init_from` names no run.
+        RunError: `init_from` names no run, or one of another size.
         ConfigError: the model or its heads are too narrow for an initialisation.
     """
     if model.init_from is not None:
-        RunDirectory.open(model.init_from)
+        run = RunDirectory.open(model.init_from)
+        theirs = run.config.model
+        unlike = [
+            f"{name}: {getattr(theirs, name)} -> {getattr(model, name)}" for name in SIZES if getattr(theirs, name) != getattr(model, name)
+        ]
+        if unlike:
+            raise RunError(
+                f"model.init_from {run.path} is a model of another size ({'; '.join(unlike)}). --config {run.path / CONFIG} has its own."
+            )
     elif model.attention_initialization == "neighbors":
         check_width(model.embedding_dim, "embedding_dim")
         check_width(model.hidden_dim, "hidden_dim")

@@ -126,7 +126,8 @@ def check_startable(run: RunDirectory, config: Config, resume: bool) -> None:
     differences = [line for line in config_differences(old, config) if not line.startswith(tuple(f"{name}:" for name in RESUMABLE))]
     if differences:
         raise RunError(
-            f"{run.path} was started with another configuration ({'; '.join(differences)}). Use the old values, or another folder."
+            f"{run.path} was started with another configuration ({'; '.join(differences)}). "
+            f"Use the old values (--config {run.path / CONFIG} has them all), or another folder."
         )
     checkpoints = run.checkpoints()
     if checkpoints and checkpoints[-1].step > config.training.num_steps:
@@ -183,6 +184,9 @@ def enter_run(run: RunDirectory, config: Config, model: ElectraPretrainer, data:
     if run.tokenizer().fingerprint != data.tokenizer.fingerprint:
         raise RunError(f"The corpus now has another vocabulary than {run.path} was started with. Restore it, or start a new run.")
     checkpoint = run.newest_checkpoint(report)
+    # Only RESUMABLE fields are left. Of the length the learning rate depends too, so that nobody should change it unawares.
+    if changes := config_differences(run.config, config):
+        report(f"Changed for the rest of {run.path}: {'; '.join(changes)}.")
     run.reopen(config)
     if checkpoint is None:
         initialize(model.models, config, data, report)

@@ -108,6 +108,13 @@ def test_where_a_model_is_not_in_the_weights_the_remedy_is_one_that_helps(config
         load_named_weights(dict.fromkeys(wanted, models["generator"]), arrays)
 
 
+def test_of_many_shapes_that_do_not_fit_a_few_are_named(config):
+    models = build_models(config)
+    arrays = {name: np.zeros((3, 5, 7), np.float32) for name in arrays_of(models)}
+    with pytest.raises(RunError, match=rf"\(3, 5, 7\) and not .* and {len(arrays) - 5} more\. Use the configuration"):
+        load_named_weights(models, arrays)
+
+
 @pytest.mark.parametrize("fault", ["missing", "extra", "shape"])
 def test_what_does_not_fit_is_named_and_nothing_changes(config, fault):
     arrays = arrays_of(build_models(config, seed=1))

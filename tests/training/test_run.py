@@ -193,8 +193,9 @@ def test_damaged_final_weights_are_written_again(tmp_path, config, data_dir, fin
 
 def test_a_finished_run_can_be_extended(tmp_path, config, data_dir):
     run = pretrain(config, tmp_path / "run", data_dir=data_dir, report=lambda line: None)
-    longer = changed(config, "training", num_steps=8, log_every_steps=1)
-    pretrain(longer, run.path, resume=True, data_dir=data_dir, report=lambda line: None)
+    longer, said = changed(config, "training", num_steps=8, log_every_steps=1), []
+    pretrain(longer, run.path, resume=True, data_dir=data_dir, report=said.append)
+    assert f"Changed for the rest of {run.path}: training.num_steps: 6 -> 8; training.log_every_steps: 2 -> 1." in said
     assert [line["step"] for line in run.metrics() if "generator_loss" in line] == [2, 4, 6, 7, 8]
     assert run.config.training.num_steps == 8
     with pytest.raises(RunError, match="num_steps can only be raised"):
@@ -233,7 +234,7 @@ def test_a_run_is_not_overwritten(config, data_dir, finished):
 
 def test_another_configuration_is_refused_with_the_difference(config, data_dir, finished):
     other = changed(config, "optimizer", learning_rate=0.5)
-    with pytest.raises(RunError, match=r"optimizer\.learning_rate: 0\.002 -> 0\.5"):
+    with pytest.raises(RunError, match=r"optimizer\.learning_rate: 0\.002 -> 0\.5.*--config .*finished/config\.yaml has them all"):
         pretrain(other, finished.path, resume=True, data_dir=data_dir)
 
 
@@ -271,6 +272,14 @@ def test_mixed_precision_trains_and_resumes(precision, tmp_path, config, data_di
     losses = [line["generator_loss"] for line in expected.metrics() if "generator_loss" in line]
     assert np.isfinite(losses).all()
     assert all(array.dtype == np.float32 for array in expected.final_weights().values())
+
+
+def test_a_model_of_another_size_is_refused_before_the_corpus_is_prepared(tmp_path, config, finished):
+    other = changed(config, "model", init_from=str(finished.path), num_layers=2, intermediate_dim=32)
+    with pytest.raises(
+        RunError, match=r"another size \(num_layers: 1 -> 2; intermediate_dim: 16 -> 32\)\. --config .*config\.yaml has its own"
+    ):
+        pretrain(other, tmp_path / "run", report=pytest.fail)
 
 
 def test_init_from_another_run(tmp_path, config, data_dir, finished):
