@@ -11,7 +11,7 @@ from typing import Any
 
 import streamlit as st
 
-from electra_keras.artifacts import RunDirectory
+from electra_keras.artifacts import CONFIG, RUN, RunDirectory
 from electra_keras.detector import RUNS_FOLDER, Detector, TokenScore, open_run
 from electra_keras.errors import RunError, UserError
 from electra_keras.segments import Segment, join_segments
@@ -29,6 +29,7 @@ class Run:
         description: objective, size and state in one line.
         num_steps: the optimizer updates that the configuration asks for.
         is_finished: whether training has ended.
+        is_imported: whether its weights come from another library, so that it has no training to show.
         can_detect: whether its objective trained a discriminator.
         version: changes when the run's files do, so that an older model is not served from the cache.
     """
@@ -38,6 +39,7 @@ class Run:
     description: str
     num_steps: int
     is_finished: bool
+    is_imported: bool
     can_detect: bool
     version: int
 
@@ -46,10 +48,10 @@ def list_runs(folder: str | os.PathLike = RUNS_FOLDER) -> tuple[list[Run], dict[
     """Lists the runs in a folder: those that can detect first, then finished before unfinished, then by age, newest first.
 
     Args:
-        folder: holds one run directory per entry; it may be missing.
+        folder: holds run directories, and perhaps other folders; it may be missing.
 
     Returns:
-        The runs that can be opened, and for every other folder its name with the reason.
+        The runs that can be opened, and for every run that cannot its name with the reason. Folders that hold no run are left out.
     """
     folder = pathlib.Path(folder)
     runs, unusable = [], {}
@@ -81,7 +83,13 @@ def read_metrics(run: Run) -> list[dict[str, Any]]:
 
 
 def _is_candidate(path: pathlib.Path) -> bool:
-    return path.is_dir() and not path.name.startswith(".")
+    if path.name.startswith(".") or not path.is_dir():
+        return False
+    try:
+        # Either file: a run that has lost the other is a damaged one, and must be named.
+        return any((path / name).is_file() for name in (CONFIG, RUN))
+    except OSError:
+        return True  # What cannot be read may be a run; opening it says why it cannot be.
 
 
 @st.cache_data(max_entries=1000, show_spinner=False)
@@ -91,13 +99,15 @@ def _describe(path: str, version: int) -> Run:
     state = "finished" if directory.is_finished else "not finished: the newest checkpoint is used"
     shape = f"{config.model.num_layers} layers of {config.model.hidden_dim}"
     origin = directory.description
-    training = f"imported from {origin['source']}" if origin.get("kind") == "imported" else f"{config.training.num_steps:,} steps · {state}"
+    is_imported = origin.get("kind") == "imported"
+    training = f"imported from {origin['source']}" if is_imported else f"{config.training.num_steps:,} steps · {state}"
     return Run(
         name=pathlib.Path(path).name,
         path=path,
         description=f"{directory.objective} · {shape} · {training}",
         num_steps=config.training.num_steps,
         is_finished=directory.is_finished,
+        is_imported=is_imported,
         can_detect=_can_detect(path),
         version=version,
     )

@@ -220,11 +220,10 @@ class RunDirectory:
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
-        checkpoints = self.checkpoints()
-        kept = [checkpoint for checkpoint in checkpoints if checkpoint.step <= step][-keep:]
-        for other in checkpoints:
-            if other not in kept:
-                shutil.rmtree(other.folder)
+        kept = [checkpoint.folder for checkpoint in self.checkpoints() if checkpoint.step <= step][-keep:]
+        for checkpoint in self.checkpoints():
+            if checkpoint.folder not in kept:
+                shutil.rmtree(checkpoint.folder)
         return Checkpoint(folder)
 
     def finish(self, weights: Arrays) -> None:

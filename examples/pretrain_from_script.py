@@ -1,6 +1,6 @@
 """Pre-trains a tiny ELECTRA on a text file with plain Keras: build, compile, fit.
 
-python examples/pretrain_from_script.py my_text.txt
+In the project's folder: .venv/bin/python examples/pretrain_from_script.py my_text.txt
 """
 
 import sys
@@ -17,7 +17,7 @@ from electra_keras.training.optimizers import build_optimizer  # noqa: E402
 from electra_keras.training.pretrainer import ElectraPretrainer  # noqa: E402
 
 
-def main(text_file: str, data_dir: str = "runs/from_script_data", num_steps: int = 100) -> dict[str, list[float]]:
+def main(text_file: str, data_dir: str = "data/from_script", num_steps: int = 100) -> dict[str, list[float]]:
     """Returns the history that `fit` returns."""
     overrides = {"corpus.files": [text_file], "corpus.validation_fraction": 0.1, "training.batch_size": 16}
     config = load_config("configs/pretrain/tiny.yaml", overrides)
@@ -34,4 +34,6 @@ def main(text_file: str, data_dir: str = "runs/from_script_data", num_steps: int
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:2])
+    if len(sys.argv) != 2 or sys.argv[1].startswith("-"):
+        sys.exit(__doc__)
+    main(sys.argv[1])

@@ -31,8 +31,8 @@ def explain_first_run(unusable: dict[str, str]) -> None:
         st.code("make demo", language="bash")
         st.markdown("Or pre-train on your own text:")
         st.code(
-            "python -m electra_keras pretrain --config configs/pretrain/tiny.yaml \\\n"
-            f"    --run_dir {services.RUNS_FOLDER}/mine --corpus.files my_texts/*.txt",
+            ".venv/bin/electra-keras pretrain --config configs/pretrain/tiny.yaml \\\n"
+            f"    --run_dir {services.RUNS_FOLDER}/mine --corpus.files 'my_texts/*.txt'",
             language="bash",
         )
         st.button("Look again", icon=":material/refresh:")

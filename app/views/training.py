@@ -38,6 +38,9 @@ def _show_progress(run: services.Run) -> None:
     except services.UserError as error:
         st.error(components.as_markdown(str(error)), icon=":material/error:")
         return
+    if not rows and run.is_imported:
+        st.info("This model was imported: it was trained elsewhere, so there is no training history to show.", icon=":material/download:")
+        return
     if not rows:
         st.info("This run has not reported anything yet.", icon=":material/hourglass_empty:")
         return

@@ -18,7 +18,7 @@ from app import services
 from app.services import TokenScore
 from app.views import detect
 
-run = services.Run("fake", "runs/fake", "needs no training", 100, is_finished=True, can_detect=True, version=1)
+run = services.Run("fake", "runs/fake", "needs no training", 100, is_finished=True, is_imported=False, can_detect=True, version=1)
 services.list_runs = lambda: ([run], {{}})
 services.score = lambda run, text: [
     TokenScore(word.group(), *word.span(), 0.9 if word.group() == "banana" else 0.1) for word in re.finditer(r"\\w+", text)

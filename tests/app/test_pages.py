@@ -17,6 +17,7 @@ def a_run(name, **changes):
         "description": f"{name} described",
         "num_steps": 100,
         "is_finished": True,
+        "is_imported": False,
         "can_detect": True,
         "version": 1,
     }
@@ -61,16 +62,20 @@ def submit(app, text):
     return app.button[0].click().run()
 
 
-def test_without_a_model_the_page_says_what_to_do(monkeypatch, open_app):
+def test_without_a_model_the_page_says_what_to_do(monkeypatch, request, open_app):
     monkeypatch.setattr(services, "list_runs", lambda: ([], {"half": "runs/half holds no run."}))
     app = open_app()
     assert not app.exception
     assert not app.text_area
     commands = [element.value for element in app.code]
     assert commands[0] == "make demo"
-    words = shlex.split(commands[1].replace("\\\n", ""))
-    assert words[:3] == ["python", "-m", "electra_keras"]
-    parsed = build_parser().parse_args(words[3:]).as_flat()
+    command = " ".join(commands[1].replace("\\\n", "").split())
+    # As in the README, whose reader has not activated the environment; the shell must leave the pattern to the command.
+    assert command in (request.config.rootpath / "README.md").read_text(encoding="utf-8")
+    assert command.endswith("'my_texts/*.txt'")
+    words = shlex.split(command)
+    assert words[0] == ".venv/bin/electra-keras"
+    parsed = build_parser().parse_args(words[1:]).as_flat()
     assert vars(parsed)["pretrain.corpus.files"] == ["my_texts/*.txt"]
     assert "half: runs/half holds no run." in [element.value for element in app.text]
     assert app.expander[0].proto.expanded
@@ -215,6 +220,13 @@ def test_training_without_lines_says_so(monkeypatch):
     monkeypatch.setattr(services, "list_runs", lambda: ([a_run("demo")], {}))
     monkeypatch.setattr(services, "read_metrics", lambda run: [])
     assert "not reported" in open_training().info[0].value
+
+
+def test_training_of_an_imported_model_says_that_there_was_none(monkeypatch):
+    monkeypatch.setattr(services, "list_runs", lambda: ([a_run("small", is_imported=True)], {}))
+    monkeypatch.setattr(services, "read_metrics", lambda run: [])
+    (message,) = [element.value for element in open_training().info]
+    assert "imported" in message and "no training history" in message
 
 
 def test_training_shows_what_is_wrong_with_the_metrics(monkeypatch):

@@ -19,9 +19,9 @@ CONFIG = Config(
 )
 
 
-def make_run(path, objective="electra", weights=None, modified=None):
+def make_run(path, objective="electra", weights=None, modified=None, description=None):
     config = dataclasses.replace(CONFIG, objective=ObjectiveConfig(name=objective))
-    run = RunDirectory.create(path, config, WordPieceTokenizer(VOCAB), {})
+    run = RunDirectory.create(path, config, WordPieceTokenizer(VOCAB), description or {})
     if weights is not None:
         run.finish(weights)
     if modified is not None:
@@ -54,12 +54,13 @@ def test_no_folder_has_no_runs(tmp_path):
     assert services.list_runs(tmp_path / "runs") == ([], {})
 
 
-def test_runs_are_listed_with_what_cannot_be_used(tmp_path):
+def test_runs_are_listed_and_folders_without_one_are_not(tmp_path):
     make_run(tmp_path / "old", weights={}, modified=1_000)
     make_run(tmp_path / "new", weights={}, modified=2_000)
     make_run(tmp_path / "running", modified=3_000)
     make_run(tmp_path / "plain", objective="mlm", weights={}, modified=4_000)
     (tmp_path / "shards").mkdir()
+    (tmp_path / "starting" / "data").mkdir(parents=True)
     (tmp_path / ".hidden").mkdir()
     (tmp_path / "note.txt").write_text("no run")
     runs, unusable = services.list_runs(tmp_path)
@@ -72,8 +73,7 @@ def test_runs_are_listed_with_what_cannot_be_used(tmp_path):
     assert {run.num_steps for run in runs} == {1500}
     assert runs[0].description == "electra · 1 layers of 8 · 1,500 steps · finished"
     assert "not finished" in runs[2].description
-    assert list(unusable) == ["shards"]
-    assert str(tmp_path / "shards") in unusable["shards"]
+    assert unusable == {}
 
 
 def test_a_damaged_configuration_is_unusable_and_no_crash(tmp_path):
@@ -82,6 +82,38 @@ def test_a_damaged_configuration_is_unusable_and_no_crash(tmp_path):
     runs, unusable = services.list_runs(tmp_path)
     assert runs == []
     assert "num_layer" in unusable["broken"]
+
+
+@pytest.mark.parametrize("lost", ["config.yaml", "run.json"])
+def test_a_run_that_has_lost_a_file_is_named(tmp_path, lost):
+    make_run(tmp_path / "broken", weights={})
+    (tmp_path / "broken" / lost).unlink()
+    runs, unusable = services.list_runs(tmp_path)
+    assert runs == []
+    assert str(tmp_path / "broken") in unusable["broken"] and "missing" in unusable["broken"]
+
+
+def test_a_folder_that_cannot_be_read_is_named(tmp_path, monkeypatch):
+    (tmp_path / "locked").mkdir()
+
+    def refuse(path):
+        raise PermissionError(13, "Permission denied")
+
+    # Permissions do not stop the superuser, whom tests may run as.
+    monkeypatch.setattr(services.pathlib.Path, "is_file", refuse)
+    monkeypatch.setattr(services.pathlib.Path, "stat", lambda path, **options: refuse(path) if path.name == "locked" else os.stat(path))
+    monkeypatch.setattr(services.pathlib.Path, "is_dir", lambda path: True)
+    runs, unusable = services.list_runs(tmp_path)
+    assert runs == []
+    assert "Permission denied" in unusable["locked"]
+
+
+def test_an_imported_run_is_known_as_one(tmp_path):
+    make_run(tmp_path / "trained", weights={}, description={"kind": "pretraining"})
+    make_run(tmp_path / "small", weights={}, description={"kind": "imported", "source": "huggingface"})
+    runs = {run.name: run for run in services.list_runs(tmp_path)[0]}
+    assert runs["small"].is_imported and "imported from huggingface" in runs["small"].description
+    assert not runs["trained"].is_imported
 
 
 def test_models_and_scores_are_kept(tmp_path, counting_detector):

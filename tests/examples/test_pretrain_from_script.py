@@ -1,7 +1,10 @@
 """The example script, run as a user would, on a small corpus."""
 
 import importlib.util
+import inspect
 import pathlib
+import re
+import runpy
 
 import numpy as np
 import pytest
@@ -30,5 +33,24 @@ def test_it_trains_and_validates(script, tmp_path):
     assert np.isfinite(history["loss"]).all()
 
 
-def test_it_stays_short():
-    assert len(SCRIPT.read_text(encoding="utf-8").splitlines()) <= 40
+@pytest.mark.parametrize("arguments", [[], ["--help"], ["one.txt", "two.txt"]])
+def test_without_one_file_it_says_how_it_is_called(monkeypatch, arguments):
+    monkeypatch.setattr("sys.argv", [str(SCRIPT), *arguments])
+    with pytest.raises(SystemExit, match=r"\.venv/bin/python examples/pretrain_from_script\.py my_text\.txt"):
+        runpy.run_path(str(SCRIPT), run_name="__main__")
+
+
+def test_its_data_does_not_lie_among_the_runs(script):
+    assert pathlib.Path(inspect.signature(script.main).parameters["data_dir"].default).parts[0] != "runs"
+
+
+def test_it_is_as_the_readme_has_it():
+    lines = SCRIPT.read_text(encoding="utf-8").splitlines()
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert len(lines) <= 40
+    assert f"is {len(lines)} lines" in readme
+    (middle,) = re.findall(r"```python\n(data = prepare.*?)```", readme, re.DOTALL)
+    # The README shows no validation; what it shows of the rest is the script's.
+    shown = {line.removesuffix(")") for line in middle.splitlines()}
+    script_text = "\n".join(lines)
+    assert [line for line in sorted(shown) if line not in script_text] == []

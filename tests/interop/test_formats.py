@@ -3,6 +3,8 @@
 import importlib.util
 import json
 import os
+import pathlib
+import re
 import subprocess
 import sys
 
@@ -12,6 +14,7 @@ from witnesses.electra_in_huggingface import POSITIONS, SHAPES, inputs_of, save_
 
 from electra_keras.cli import main
 from electra_keras.cli_exchange import EXPORT_OPTIONS
+from electra_keras.data.tokenizer import WordPieceTokenizer
 from electra_keras.errors import BackendError, UserError
 from electra_keras.interop.exporting import WRITERS, export_run, run_encoders
 from electra_keras.interop.formats import files, keras_detector
@@ -23,6 +26,7 @@ pytest.importorskip("onnx", reason="requirements-export.txt is not installed")
 import onnx  # noqa: E402
 
 SMALL = "narrow embeddings, 3 heads"
+README = pathlib.Path(__file__).resolve().parents[2] / "README.md"
 
 
 def silent(line):
@@ -100,7 +104,20 @@ def test_the_vocabulary_lies_beside_the_file(run, tmp_path):
     assert (tmp_path / "out" / "vocab.txt").read_text().split("\n")[:-1] == run.tokenizer().vocab
     settings = json.loads((tmp_path / "out" / "tokenizer_config.json").read_text())
     assert settings["do_lower_case"] is run.tokenizer().settings["lowercase"]
+    # Where a tokenizer told to truncate cuts: a longer text fails in the runtime.
+    assert settings["model_max_length"] == POSITIONS
+    assert WordPieceTokenizer.load(tmp_path / "out").fingerprint == run.tokenizer().fingerprint
     assert any("detector.onnx" in line and f"up to {POSITIONS} tokens" in line for line in lines)
+
+
+def test_the_readme_runs_the_file_on_texts_of_any_length(run, tmp_path, monkeypatch):
+    (snippet,) = re.findall(r"```python\n(import onnxruntime\n.*?)```", README.read_text(encoding="utf-8"), re.DOTALL)
+    snippet, changed = re.subn(r'texts = \["(.*)"\]', r'texts = ["\1", "\1 " * 100]', snippet)
+    export_run(run.path, "onnx", tmp_path / "detector", report=silent)
+    monkeypatch.chdir(tmp_path)
+    names = {}
+    exec(snippet, names)
+    assert changed == 1 and names["probabilities"].shape == (2, POSITIONS)
 
 
 def test_int8_stores_matrices_and_words_in_8_bits_and_stays_close(run, tmp_path):
@@ -117,6 +134,14 @@ def test_int8_stores_matrices_and_words_in_8_bits_and_stays_close(run, tmp_path)
     real = inputs["padding_mask"] == 1
     difference = np.abs(float32 - int8)[real]
     assert difference.max() > 0 and difference.mean() < 0.1 * float32[real].std() + 0.05
+
+
+def test_saved_model_says_how_long_a_text_may_be(run, tmp_path, monkeypatch):
+    monkeypatch.setattr(keras_detector, "_choose_tensorflow", lambda: None)
+    monkeypatch.setattr(keras_detector, "build_keras_detector", lambda discriminator: None)
+    monkeypatch.setattr(keras_detector, "keras_export", lambda *arguments: None)
+    line = FILE_WRITERS["saved_model"](run_encoders(run)[0], tmp_path)
+    assert "{token_ids, segment_ids, padding_mask}" in line and f"any batch, up to {POSITIONS} tokens" in line
 
 
 def test_saved_model_and_litert_compute_what_transformers_does(tmp_path):

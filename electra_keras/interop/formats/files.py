@@ -1,11 +1,11 @@
 """Folders with the detector as a file for inference, and the vocabulary that belongs to it.
 
-    onnx          detector.onnx         float32, any batch and length, needs no backend: the reference
+    onnx          detector.onnx         float32, any batch, any length up to the model's positions, needs no backend: the reference
     onnx_int8     detector.int8.onnx    the same with 8-bit weights
-    saved_model   saved_model/          TensorFlow, any batch and length
+    saved_model   saved_model/          TensorFlow, any batch, any length up to the model's positions
     litert        detector.tflite       one text of the longest length
 
-Each with vocab.txt and tokenizer_config.json.
+Each with vocab.txt and tokenizer_config.json, which tells transformers where to cut a text that is too long.
 """
 
 import importlib.util
@@ -13,7 +13,9 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from electra_keras.errors import UserError
+from electra_keras.files import write_json
 from electra_keras.interop.formats.keras_detector import write_litert, write_saved_model
+from electra_keras.interop.huggingface_tokenizer import SETTINGS, read_json
 from electra_keras.interop.pretrained import PretrainedEncoder
 
 # Writes a discriminator into a folder and returns a line for the user.
@@ -67,6 +69,8 @@ def folder_writer(name: str) -> Callable[[Sequence[PretrainedEncoder], pathlib.P
             raise UserError(f"{encoders[0].source} has no detection head, so there is no detector to export. Choose a run that detects.")
         line = FILE_WRITERS[name](discriminator, folder)
         discriminator.tokenizer.save(folder)
+        settings = read_json(folder / SETTINGS)
+        write_json(folder / SETTINGS, {**settings, "model_max_length": discriminator.size.max_positions})
         return [line, "vocab.txt and tokenizer_config.json open with transformers.BertTokenizerFast.from_pretrained"]
 
     return write

@@ -70,7 +70,7 @@ def keras_export(model: Any, path: str | os.PathLike, file_format: str, batch: i
 
 
 def write_saved_model(discriminator: PretrainedEncoder, folder: pathlib.Path) -> str:
-    """Writes a TensorFlow SavedModel for any batch and length into folder/saved_model.
+    """Writes a TensorFlow SavedModel into folder/saved_model, for any batch and any length up to the model's positions.
 
     Returns:
         A line for the user.
@@ -80,7 +80,8 @@ def write_saved_model(discriminator: PretrainedEncoder, folder: pathlib.Path) ->
     """
     _choose_tensorflow()
     keras_export(build_keras_detector(discriminator), folder / "saved_model", "tf_saved_model", None, None)
-    return "saved_model/ opens with tensorflow.saved_model.load; .serve({token_ids, segment_ids, padding_mask}), any batch and length"
+    limits = f"any batch, up to {discriminator.size.max_positions} tokens"
+    return f"saved_model/ opens with tensorflow.saved_model.load; .serve({{token_ids, segment_ids, padding_mask}}), {limits}"
 
 
 def write_litert(discriminator: PretrainedEncoder, folder: pathlib.Path) -> str:
