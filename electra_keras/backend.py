@@ -1,14 +1,16 @@
 """Which Keras backend runs: decided once, before keras is imported, without importing any backend."""
 
+import contextlib
 import difflib
 import hashlib
 import importlib.util
 import os
 import pathlib
 import platform
+import re
 import sys
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from electra_keras.errors import BackendError
 
@@ -19,6 +21,7 @@ XLA_VARIABLE = "XLA_FLAGS"
 VECTOR_FLAG = "--xla_cpu_prefer_vector_width"
 KERAS_EXTRAS = ("sklearn", "matplotlib", "pandas")
 """What keras imports along, where it is installed, for wrappers, pictures and data frames of its own."""
+LOG_VARIABLE = "TF_CPP_MIN_LOG_LEVEL"
 # Beyond that, JAX drops what was used longest ago.
 MAX_CACHE_BYTES = 2 * 1024**3
 
@@ -27,6 +30,11 @@ _INSTALL = {
     "tensorflow": "pip install -r requirements.txt",
     "torch": "pip install -r requirements-torch.txt",
 }
+
+# What tells of a GPU: NVIDIA's driver, the one that Windows lends to Linux, and AMD's.
+_GPU_DEVICES = ("/dev/nvidiactl", "/dev/dxg", "/dev/kfd")
+# Lines of TensorFlow's C++, of all levels, about a GPU that it has looked for; and what absl says before the first of them.
+_GPU_COMPLAINT = re.compile(rb"[IWE]\d{4} .*\bcuda\w*\.cc:|WARNING: All log messages before absl::InitializeLog")
 
 
 def choose_backend(argument: str | None, config_backend: str | None) -> str:
@@ -63,6 +71,75 @@ def choose_backend(argument: str | None, config_backend: str | None) -> str:
         raise BackendError(f"{source} is {backend}, which is not installed. Install it with {_INSTALL[backend]}{remedy}.")
     os.environ["KERAS_BACKEND"] = backend
     return backend
+
+
+def load_backend(argument: str | None, config_backend: str | None) -> str:
+    """Prepares the backend as `prepare_backend` does, and imports keras with it.
+
+    For commands that compute; the others may need no keras, or have it on a backend that they choose.
+
+    Returns:
+        One of BACKENDS.
+
+    Raises:
+        BackendError: as `choose_backend`.
+    """
+    wants_log = LOG_VARIABLE in os.environ
+    backend = prepare_backend(argument, config_backend)
+    if backend != "tensorflow" or wants_log or any(map(os.path.exists, _GPU_DEVICES)):
+        import_keras_without_extras()
+        return backend
+    with without_gpu_complaints():
+        import_keras_without_extras()
+        # TensorFlow looks for GPUs when it is first asked for its devices, which would be in the middle of the work.
+        sys.modules["tensorflow"].config.list_physical_devices()
+    return backend
+
+
+def prepare_backend(argument: str | None, config_backend: str | None) -> str:
+    """Chooses the backend, and sets up what it shall find when it is imported; arguments and errors are those of `choose_backend`.
+
+    For commands, which own their process.
+    """
+    backend = choose_backend(argument, config_backend)
+    # TensorFlow's C++ greets with lines about instruction sets; whoever wants them sets the variable.
+    os.environ.setdefault(LOG_VARIABLE, "2")
+    use_wide_vectors()
+    if backend == "jax":
+        keep_compiled_functions(lambda line: print(f"electra-keras: {line}", file=sys.stderr))
+    return backend
+
+
+@contextlib.contextmanager
+def without_gpu_complaints() -> Iterator[None]:
+    """Keeps standard error, while the block lasts, in a file, and then shows it without TensorFlow's lines about a missing GPU.
+
+    TF_CPP_MIN_LOG_LEVEL does not reach those that come before TensorFlow's log is set up. They come from C++, which writes to the
+    descriptor and knows nothing of sys.stderr. Where there is no standard error, there is nothing to keep.
+    """
+    with contextlib.ExitStack() as stack:
+        try:
+            stderr = os.dup(2)
+            stack.callback(os.close, stderr)
+            kept = stack.enter_context(tempfile.TemporaryFile())
+        except OSError:
+            kept = None
+        if kept is None:
+            yield
+            return
+        os.dup2(kept.fileno(), 2)
+        try:
+            yield
+        finally:
+            # Python's own stream may hold lines that are older than what follows.
+            if sys.stderr is not None:
+                sys.stderr.flush()
+            os.dup2(stderr, 2)
+            kept.seek(0)
+            rest = b"".join(line for line in kept if not _GPU_COMPLAINT.match(line))
+            # Nor has anybody to read it.
+            with contextlib.suppress(OSError):
+                os.write(2, rest)
 
 
 def use_wide_vectors() -> None:

@@ -18,15 +18,10 @@ from typing import Any
 import jsonargparse
 
 from electra_keras import __version__, terminal
-from electra_keras.backend import (
-    choose_backend,
-    compute_in_asking_thread,
-    import_keras_without_extras,
-    keep_compiled_functions,
-    use_wide_vectors,
-)
-from electra_keras.cli_exchange import EXPORT_OPTIONS, IMPORT_OPTIONS, PUSH_OPTIONS, push
+from electra_keras.backend import compute_in_asking_thread, is_installed, load_backend
+from electra_keras.cli_exchange import EXPORT_OPTIONS, FINISHED_RUN, IMPORT_OPTIONS, PUSH_OPTIONS, export, import_model, named_run, push
 from electra_keras.cli_messages import explained_figures, plain_message, refuse_unknown_words
+from electra_keras.config import Config, check_one_source
 from electra_keras.config_loading import add_config_arguments, config_fields, given_overrides, load_config
 from electra_keras.errors import ConfigError, UserError
 from electra_keras.standard_output import lasting_output, reports_on_stderr
@@ -76,12 +71,12 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _run(argv: list[str]) -> None:
-    parser = build_parser()
     refuse_unknown_words(argv, {name: command.known_options() for name, command in _COMMANDS.items()})
+    parser = build_parser(resuming=any(word.partition("=")[0] == "--resume" for word in argv))
     try:
         arguments = parser.parse_args(argv).as_flat()
     except argparse.ArgumentError as error:
-        raise ConfigError(plain_message(str(error), _COMMANDS)) from None
+        raise ConfigError(plain_message(str(error), _COMMANDS, next(iter(argv), None))) from None
     except SystemExit:
         return  # --help and --version have been printed.
     command = _COMMANDS[arguments.subcommand]
@@ -92,6 +87,7 @@ def _run(argv: list[str]) -> None:
 def prepare(arguments: Mapping[str, Any]) -> None:
     """Turns the corpus into shards of examples."""
     config = load_config(arguments["config"], given_overrides(arguments))
+    check_one_source(config.corpus)
 
     from electra_keras.data.prepare import prepare as prepare_data
 
@@ -103,14 +99,29 @@ def pretrain(arguments: Mapping[str, Any]) -> None:
     """Trains a run directory."""
     overrides = given_overrides(arguments)
     wanted = overrides.pop("backend", None)
-    config = load_config(arguments["config"], overrides)
-    if _load_backend(wanted, config.backend) == "jax":
+    config = _training_config(arguments, overrides)
+    if load_backend(wanted, config.backend) == "jax":
         compute_in_asking_thread()
 
     from electra_keras.training.run import pretrain as train
 
     with lasting_output():
         train(config, arguments["run_dir"], resume=arguments["resume"], data_dir=arguments.get("data_dir"))
+
+
+def _training_config(arguments: Mapping[str, Any], overrides: Mapping[str, Any]) -> Config:
+    """Returns what is to be trained: as --config says, or else as the run that --resume goes on with was started."""
+    from electra_keras.artifacts import CONFIG, RunDirectory
+
+    run = RunDirectory(arguments["run_dir"])
+    goes_on = arguments["resume"] and run.exists()
+    if "config" not in arguments and not goes_on:
+        reason = f" {run.path} holds no run yet whose configuration --resume could take." if arguments["resume"] else ""
+        raise ConfigError(f"missing: --config. Give it, or see --help.{reason}")
+    config = load_config(arguments.get("config", run.path / CONFIG), overrides)
+    if not goes_on:
+        check_one_source(config.corpus)
+    return config
 
 
 def evaluate(arguments: Mapping[str, Any]) -> None:
@@ -120,13 +131,13 @@ def evaluate(arguments: Mapping[str, Any]) -> None:
 
     from electra_keras.artifacts import RunDirectory
 
-    run = RunDirectory.open(arguments["run_dir"])
-    _load_backend(arguments.get("backend"), run.config.backend)
+    run = RunDirectory.open(named_run(arguments["run_dir"]))
+    load_backend(arguments.get("backend"), run.config.backend)
 
     from electra_keras.evaluation import evaluate as measure
 
     with reports_on_stderr():
-        figures = measure(arguments["run_dir"], arguments.get("files"), data_dir=arguments.get("data_dir"))
+        figures = measure(run.path, arguments.get("files"), data_dir=arguments.get("data_dir"))
     if arguments["format"] == "json":
         # JSON has no NaN.
         print(json.dumps({name: value if value is None or math.isfinite(value) else None for name, value in figures.items()}))
@@ -147,10 +158,12 @@ def detect(arguments: Mapping[str, Any]) -> None:
     from electra_keras.detector import Detector, is_pretrained_elsewhere, newest_run, open_run
 
     model = arguments.get("model") or newest_run()
-    path = model if is_pretrained_elsewhere(model) else open_run(model).path
-    _load_backend(arguments.get("backend"), None)
+    run = None if is_pretrained_elsewhere(model) else open_run(model)
+    recorded = run.config.backend if run is not None else None
+    # A run can be scored on any backend: one that its own machine has, and this one lacks, is no reason to fail.
+    load_backend(arguments.get("backend"), recorded if recorded and is_installed(recorded) else None)
     with reports_on_stderr():
-        detector = Detector.load(path)
+        detector = Detector.load(model if run is None else run.path)
     with contextlib.ExitStack() as stack:
         if text is not None:
             batches: Iterable[list[str]] = [[text]]
@@ -160,22 +173,6 @@ def detect(arguments: Mapping[str, Any]) -> None:
             batches = typed_lines()
         for lines in _formatted(map(detector.score_batch, batches), arguments["format"], refuse_empty=text is not None):
             print("\n".join(lines))
-
-
-def import_model(arguments: Mapping[str, Any]) -> None:
-    """Makes a run directory of a model from elsewhere."""
-    from electra_keras.interop.importing import import_run
-
-    _prepare_backend(None, None)
-    import_run(arguments["from"], arguments["run_dir"], generator_from=arguments.get("generator_from"), only=arguments.get("only"))
-
-
-def export(arguments: Mapping[str, Any]) -> None:
-    """Writes a run's models in another library's layout."""
-    from electra_keras.interop.exporting import export_run
-
-    _prepare_backend(None, None)
-    export_run(arguments["run_dir"], arguments["to"], arguments["out_dir"])
 
 
 def _formatted(batches: Iterable[Sequence[Any]], output_format: str, *, refuse_empty: bool) -> Iterator[list[str]]:
@@ -192,23 +189,6 @@ def _formatted(batches: Iterable[Sequence[Any]], output_format: str, *, refuse_e
         else:
             yield [*heading, *(terminal.render(detection.text, detection.tokens, color=color) for detection in detections)]
         heading = []
-
-
-def _load_backend(argument: str | None, config_backend: str | None) -> str:
-    """For commands that compute; the others may need no keras, or have it on a backend that they choose."""
-    backend = _prepare_backend(argument, config_backend)
-    import_keras_without_extras()
-    return backend
-
-
-def _prepare_backend(argument: str | None, config_backend: str | None) -> str:
-    backend = choose_backend(argument, config_backend)
-    # TensorFlow's C++ greets with lines about instruction sets; whoever wants them sets the variable.
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
-    use_wide_vectors()
-    if backend == "jax":
-        keep_compiled_functions(lambda line: print(f"electra-keras: {line}", file=sys.stderr))
-    return backend
 
 
 @dataclasses.dataclass(frozen=True)
@@ -230,8 +210,9 @@ _CONFIG = {
     "metavar": "C.yaml",
     "help": "configuration; configs/ holds ready ones, and every --section.field overrides it",
 }
+_RESUMED_CONFIG = {**_CONFIG, "help": f"{_CONFIG['help']}; with --resume, by default the config.yaml of the run in --run_dir"}
 _DATA_DIR = {"metavar": "D", "help": "folder of prepared data (default: data in the run's folder)"}
-_BACKEND = {"metavar": "{jax,tensorflow,torch}", "help": "Keras backend; wins over KERAS_BACKEND"}
+_BACKEND = {"metavar": "{jax,tensorflow,torch}", "help": "Keras backend; wins over KERAS_BACKEND and the run's"}
 _COMMANDS = {
     "prepare": Command(
         prepare,
@@ -246,14 +227,14 @@ _COMMANDS = {
         pretrain,
         "train a generator and a discriminator",
         {
-            "--config": _CONFIG,
+            "--config": _RESUMED_CONFIG,
             "--run_dir": {"required": True, "metavar": "D", "help": "folder of the run"},
             "--resume": {
                 "type": bool,
                 "nargs": "?",
                 "const": True,
                 "default": False,
-                "help": "continue the run in --run_dir, or start it where there is none",
+                "help": "continue the run in --run_dir, without --config as it was started; or start it where there is none",
             },
             "--data_dir": _DATA_DIR,
         },
@@ -263,7 +244,7 @@ _COMMANDS = {
         evaluate,
         "measure a run on held-out text",
         {
-            "--run_dir": {"required": True, "metavar": "D", "help": "folder of the run"},
+            "--run_dir": FINISHED_RUN,
             "--files": {"nargs": "+", "metavar": "F", "help": "text to evaluate on (default: the run's own validation part)"},
             "--data_dir": _DATA_DIR,
             "--format": {"choices": ["table", "json"], "default": "table", "help": "table, or one JSON object"},
@@ -294,8 +275,12 @@ _COMMANDS = {
 }
 
 
-def build_parser() -> jsonargparse.ArgumentParser:
-    """Returns the parser of all commands; it raises argparse.ArgumentError instead of leaving the process."""
+def build_parser(*, resuming: bool = False) -> jsonargparse.ArgumentParser:
+    """Returns the parser of all commands; it raises argparse.ArgumentError instead of leaving the process.
+
+    Args:
+        resuming: whether `pretrain` may do without --config, which the run then has itself.
+    """
     parser = jsonargparse.ArgumentParser(
         prog="electra-keras",
         description="ELECTRA pre-training in Keras 3: raw text in, a trained encoder and a replaced-token detector out.",
@@ -307,7 +292,9 @@ def build_parser() -> jsonargparse.ArgumentParser:
     for name, command in _COMMANDS.items():
         part = jsonargparse.ArgumentParser(description=command.help, exit_on_error=False, allow_abbrev=False)
         for option, settings in command.options.items():
-            part.add_argument(option, **{"default": argparse.SUPPRESS, **settings})
+            # --config otherwise stays required, so that argparse names all that is missing at once.
+            optional = {"required": False} if resuming and settings is _RESUMED_CONFIG else {}
+            part.add_argument(option, **{"default": argparse.SUPPRESS, **settings, **optional})
         if command.takes_config:
             add_config_arguments(part)
         subcommands.add_subcommand(name, part, help=command.help)

@@ -1,11 +1,14 @@
-"""The commands that exchange models with other libraries and the hub: their options, and the upload."""
+"""The commands that exchange models with other libraries and the hub: their options, and what they run."""
 
+import contextlib
+import os
 from collections.abc import Mapping
 from typing import Any
 
-from electra_keras.errors import ConfigError
+from electra_keras.backend import prepare_backend
+from electra_keras.errors import ConfigError, RunError
 
-_RUN = {"required": True, "metavar": "D", "help": "folder of the run"}
+FINISHED_RUN = {"required": True, "metavar": "D", "help": "a run's folder, or its name under runs/"}
 IMPORT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "--from": {
         "required": True,
@@ -17,7 +20,7 @@ IMPORT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "--only": {"choices": ["discriminator", "generator"], "help": "leave the other one out"},
 }
 EXPORT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "--run_dir": _RUN,
+    "--run_dir": FINISHED_RUN,
     "--to": {
         "required": True,
         "choices": ["huggingface", "keras_hub", "onnx", "onnx_int8", "saved_model", "litert"],
@@ -26,7 +29,7 @@ EXPORT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
     "--out_dir": {"required": True, "metavar": "D", "help": "new folder to write to"},
 }
 PUSH_OPTIONS: Mapping[str, Mapping[str, Any]] = {
-    "--run_dir": _RUN,
+    "--run_dir": FINISHED_RUN,
     "--repo": {"required": True, "metavar": "OWNER/NAME", "help": "repository on the Hugging Face hub; made where there is none"},
     "--private": {"type": bool, "nargs": "?", "const": True, "default": False, "help": "a new repository is visible to its owner alone"},
     "--license": {
@@ -38,6 +41,34 @@ PUSH_OPTIONS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
+def named_run(run_dir_or_name: str) -> str | os.PathLike:
+    """Returns the folder of the run that a user names as `detect --model` takes it; the name itself where there is none.
+
+    The command then says that it holds no run, in its turn among what else may be wrong.
+    """
+    from electra_keras.detector import run_folder
+
+    with contextlib.suppress(RunError):
+        return run_folder(run_dir_or_name)
+    return run_dir_or_name
+
+
+def import_model(arguments: Mapping[str, Any]) -> None:
+    """Makes a run directory of a model from elsewhere."""
+    from electra_keras.interop.importing import import_run
+
+    prepare_backend(None, None)
+    import_run(arguments["from"], arguments["run_dir"], generator_from=arguments.get("generator_from"), only=arguments.get("only"))
+
+
+def export(arguments: Mapping[str, Any]) -> None:
+    """Writes a run's models in another library's layout."""
+    from electra_keras.interop.exporting import export_run
+
+    prepare_backend(None, None)
+    export_run(named_run(arguments["run_dir"]), arguments["to"], arguments["out_dir"])
+
+
 def push(arguments: Mapping[str, Any]) -> None:
     """Uploads a run's models with a model card."""
     if not arguments["license"].strip():
@@ -46,7 +77,7 @@ def push(arguments: Mapping[str, Any]) -> None:
     from electra_keras.interop.sharing import push_run
 
     push_run(
-        arguments["run_dir"],
+        named_run(arguments["run_dir"]),
         arguments["repo"],
         private=arguments["private"],
         license=arguments["license"],

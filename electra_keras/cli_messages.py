@@ -57,8 +57,14 @@ def refuse_unknown_words(argv: Sequence[str], options_of: Mapping[str, Iterable[
             raise ConfigError(f"unknown option {name}. {hint}")
 
 
-def plain_message(message: str, commands: Iterable[str]) -> str:
-    """Says a complaint of jsonargparse in the words of the command line, with the remedy."""
+def plain_message(message: str, commands: Iterable[str], command: str | None = None) -> str:
+    """Says a complaint of jsonargparse in the words of the command line, with the remedy.
+
+    Args:
+        message: the complaint.
+        commands: all commands.
+        command: the one that was given, where it is one of them.
+    """
     if missing := re.fullmatch(r"the following arguments are required: (.*)", message):
         names = [f"--{name.rsplit('.', 1)[-1]}" for name in missing[1].split(", ")]
         return f"missing: {', '.join(names)}. Give {'it' if len(names) == 1 else 'them'}, or see --help."
@@ -68,7 +74,14 @@ def plain_message(message: str, commands: Iterable[str]) -> str:
         return f"{valueless[1]} needs a value; one that begins with a dash is written {valueless[1]}=-value."
     if wrong := re.match(r"Parser key \"(.+?)\":\s+Expected a <class 'bool'>. Got value: (.*)", message):
         return f"--{wrong[1]} is {wrong[2]}; it must be true or false."
-    return " ".join(message.split())
+    plain = " ".join(message.split())
+    if plain.startswith("unrecognized arguments: "):
+        remedy = "Give text with --text, or a file with --file; put text with spaces in quotes."
+        return f"{plain}. {remedy if command == 'detect' else f'`electra-keras {command} --help` lists the options.'}"
+    if choice := re.fullmatch(r"argument \S+: invalid choice: '(.*)' \(choose from (.*)\)", plain):
+        match = closest(choice[1], choice[2].replace("'", "").split(", "))
+        return f"{plain}. Did you mean {match}?" if match else plain
+    return plain
 
 
 def explained_figures(figures: Mapping[str, float | None]) -> list[str]:

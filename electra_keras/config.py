@@ -80,7 +80,10 @@ BUILTIN_PACKAGES = [
 
 @dataclasses.dataclass(frozen=True)
 class CorpusConfig(Section):
-    """Which text is read. Files win over a hub data set, which wins over the built-in corpus."""
+    """Which text is read: files, or a data set on the hub, or else the built-in corpus.
+
+    Where both files and a data set are set, as runs of earlier versions may have them, the files are read; commands refuse to start so.
+    """
 
     files: list[str] = option([], "paths and globs of .txt, .jsonl, .parquet, each also .gz, .xz or .zst, from the current folder")
     hub: str | None = option(None, "data set on the Hugging Face hub, NAME or NAME:CONFIG")
@@ -255,7 +258,9 @@ class Config(Section):
     """A whole run."""
 
     recipe: Literal["paper", "modern"] = option("paper", "named set of defaults, which explicit fields override")
-    backend: Literal["jax", "tensorflow", "torch"] | None = option(None, "Keras backend; --backend and KERAS_BACKEND win over it")
+    backend: Literal["jax", "tensorflow", "torch"] | None = option(
+        None, "Keras backend; --backend wins over KERAS_BACKEND, which wins over the configuration's backend"
+    )
     corpus: CorpusConfig = dataclasses.field(default_factory=CorpusConfig)
     tokenizer: TokenizerConfig = dataclasses.field(default_factory=TokenizerConfig)
     packing: PackingConfig = dataclasses.field(default_factory=PackingConfig)
@@ -295,6 +300,13 @@ RECIPES: Mapping[str, Mapping[str, Any]] = {
         "optimizer.clip_norm": None,
     },
 }
+
+
+def check_one_source(corpus: CorpusConfig) -> None:
+    """Raises ConfigError where both files and a hub data set are set: only the files would be read."""
+    # No part of the section's own check: runs that were started with both must stay readable.
+    if corpus.files and corpus.hub is not None:
+        raise ConfigError("corpus.files and corpus.hub are both set; set one.")
 
 
 def to_dict(config: Section) -> dict[str, Any]:

@@ -91,8 +91,13 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def given_overrides(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Picks the configuration fields out of parsed arguments, given as dotted name -> value."""
-    return {name: arguments[name] for name in config_fields() if name in arguments}
+    """Picks the configuration fields out of parsed arguments, given as dotted name -> value.
+
+    A corpus among them, of files or on the hub, takes the place of the configuration's, of whichever kind that is.
+    """
+    given = {name: arguments[name] for name in config_fields() if name in arguments}
+    instead = {"corpus.files": {"corpus.hub": None}, "corpus.hub": {"corpus.files": []}}
+    return {name: value for source in given.keys() & instead.keys() for name, value in instead[source].items()} | given
 
 
 def config_fields() -> dict[str, tuple[dataclasses.Field, Any]]:

@@ -164,6 +164,24 @@ def _read(name: str | os.PathLike) -> tuple[Config, WordPieceTokenizer, Arrays]:
     return pretrained.config, pretrained.tokenizer, pretrained.weights
 
 
+def run_folder(run_dir_or_name: str | os.PathLike) -> pathlib.Path:
+    """Returns the folder that a user means by a path or a name; it need not hold a run.
+
+    Args:
+        run_dir_or_name: a folder, or its name under runs/; a folder of that name in the current one wins.
+
+    Raises:
+        RunError: there is no such folder.
+    """
+    candidates = [pathlib.Path(run_dir_or_name), pathlib.Path(RUNS_FOLDER, run_dir_or_name)]
+    path = next((path for path in candidates if path.is_dir()), None)
+    if path is None:
+        raise RunError(
+            f"There is no run directory {candidates[0]}, nor {candidates[1]}. Give a run's folder, or its name under {RUNS_FOLDER}/."
+        )
+    return path
+
+
 def open_run(run_dir_or_name: str | os.PathLike) -> RunDirectory:
     """Opens a run that the detector can use, without importing keras.
 
@@ -173,12 +191,7 @@ def open_run(run_dir_or_name: str | os.PathLike) -> RunDirectory:
     Raises:
         RunError: there is no such run, or it has no discriminator.
     """
-    candidates = [pathlib.Path(run_dir_or_name), pathlib.Path(RUNS_FOLDER, run_dir_or_name)]
-    path = next((path for path in candidates if path.is_dir()), None)
-    if path is None:
-        raise RunError(
-            f"There is no run directory {candidates[0]}, nor {candidates[1]}. Give a run's folder, or its name under {RUNS_FOLDER}/."
-        )
+    path = run_folder(run_dir_or_name)
     run = RunDirectory.open(path)
     _check_detects(path, run.objective, run.description.get("missing", ()))
     return run

@@ -1,3 +1,4 @@
+import contextlib
 import importlib.util
 import os
 import pathlib
@@ -15,8 +16,10 @@ from electra_keras.backend import (
     import_keras_without_extras,
     is_installed,
     keep_compiled_functions,
+    load_backend,
     loaded_backend,
     use_wide_vectors,
+    without_gpu_complaints,
 )
 from electra_keras.errors import BackendError
 
@@ -243,3 +246,53 @@ def test_jax_computes_in_the_asking_thread_only_when_asked_to(settings):
         "print(power(matrix).is_ready())",
     ]
     assert printed_by("\n".join(program), JAX_PLATFORMS="cpu").strip() == str(bool(settings))
+
+
+TENSORFLOW_LINES = [
+    "WARNING: All log messages before absl::InitializeLog() is called are written to STDERR",
+    "I0000 00:00:1795893207.589590   19416 cudart_stub.cc:31] Could not find cuda drivers on your machine, GPU will not be used.",
+    "E0000 00:00:1795893212.760372   19416 cuda_platform.cc:52] failed call to cuInit: INTERNAL: CUDA error",
+]
+
+
+@pytest.mark.parametrize("fails", [False, True])
+def test_complaints_about_a_missing_gpu_are_left_out_and_nothing_else(capfd, fails):
+    lines = [TENSORFLOW_LINES[0], "E0000 00:00:1795893212.760372   19416 other.cc:5] a failure", *TENSORFLOW_LINES[1:], "no line break"]
+    with contextlib.suppress(ImportError), without_gpu_complaints():
+        os.write(2, "\n".join(lines).encode())
+        if fails:
+            raise ImportError("TensorFlow cannot be imported")
+    os.write(2, b"; afterwards")
+    assert capfd.readouterr().err == f"{lines[1]}\nno line break; afterwards"
+
+
+def test_a_process_without_standard_error_has_nothing_to_leave_out():
+    script = (
+        "import os\n"
+        "from electra_keras.backend import without_gpu_complaints\n"
+        "os.close(2)\n"
+        "with without_gpu_complaints():\n"
+        "    print('done')\n"
+    )
+    assert printed_by(script) == "done\n"
+
+
+@pytest.mark.parametrize(("level", "device", "shown"), [(None, False, []), ("0", False, TENSORFLOW_LINES), (None, True, TENSORFLOW_LINES)])
+def test_tensorflow_is_quiet_unless_its_log_is_asked_for_or_a_gpu_is_there(monkeypatch, capfd, tmp_path, level, device, shown):
+    monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", level or "")
+    if level is None:
+        monkeypatch.delenv("TF_CPP_MIN_LOG_LEVEL")
+    monkeypatch.setenv("XLA_FLAGS", "")
+    monkeypatch.setattr(backend, "_GPU_DEVICES", (str(tmp_path if device else tmp_path / "absent"),))
+    tensorflow = types.ModuleType("tensorflow")
+    tensorflow.config = types.SimpleNamespace(list_physical_devices=lambda: os.write(2, f"{TENSORFLOW_LINES[2]}\n".encode()))
+    monkeypatch.setitem(sys.modules, "tensorflow", tensorflow)
+
+    def import_keras():
+        os.write(2, "".join(f"{line}\n" for line in TENSORFLOW_LINES[:2]).encode())
+        if shown:
+            tensorflow.config.list_physical_devices()
+
+    monkeypatch.setattr(backend, "import_keras_without_extras", import_keras)
+    assert load_backend("tensorflow", None) == "tensorflow"
+    assert capfd.readouterr().err.splitlines() == shown

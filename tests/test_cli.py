@@ -1,4 +1,5 @@
 import contextlib
+import dataclasses
 import errno
 import inspect
 import io
@@ -11,11 +12,12 @@ import types
 
 import pytest
 
-from electra_keras import __version__, cli, errors
+from electra_keras import __version__, backend, cli, errors
 from electra_keras import detector as detector_module
 from electra_keras.artifacts import RunDirectory
 from electra_keras.cli import main
-from electra_keras.config import Config, ObjectiveConfig
+from electra_keras.config import Config, CorpusConfig, ObjectiveConfig
+from electra_keras.config_loading import save_config
 from electra_keras.data.tokenizer import WordPieceTokenizer
 from electra_keras.detector import Detection, TokenScore
 
@@ -32,8 +34,9 @@ def quiet_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
     monkeypatch.setenv("XLA_FLAGS", "")
     chosen = []
-    monkeypatch.setattr(cli, "choose_backend", lambda argument, config: chosen.append((argument, config)) or "jax")
-    monkeypatch.setattr(cli, "import_keras_without_extras", lambda: None)
+    monkeypatch.setattr(backend, "choose_backend", lambda argument, config: chosen.append((argument, config)) or "jax")
+    monkeypatch.setattr(backend, "import_keras_without_extras", lambda: None)
+    monkeypatch.setattr(cli, "is_installed", lambda name: True)
     return chosen
 
 
@@ -73,7 +76,8 @@ def error_of(capsys, argv):
         (["detect", "--txt", "a"], "unknown option --txt. Did you mean --text?"),
         (["detect", "--zzz=1"], "unknown option --zzz. `electra-keras detect --help` lists the options."),
         (["detect", "--text"], "--text needs a value; one that begins with a dash is written --text=-value."),
-        (["detect", "words"], "unrecognized arguments: words"),
+        (["detect", "two", "words"], "unrecognized arguments: two words. Give text with --text, or a file with --file;"),
+        (["detect", "--format", "jsn"], "(choose from 'text', 'json'). Did you mean json?"),
         (["detect", "--format", "xml"], "argument --format: invalid choice: 'xml'"),
         (["detect", "--text", ""], "--text is empty. Give some text to score."),
         (["detect", "--text", " \n"], "--text is empty. Give some text to score."),
@@ -87,6 +91,9 @@ def error_of(capsys, argv):
         (["evaluate", "--run_dir", "r", "--files", "a", "--data_dir", "d"], "--files and --data_dir are both given; give one."),
         (["pretrain", "--conifg", "c", "--run_dir", "r"], "unknown option --conifg. Did you mean --config?"),
         (["pretrain"], "missing: --config, --run_dir. Give them, or see --help."),
+        (["pretrain", "--run_dir", "r"], "missing: --config. Give it, or see --help."),
+        (["pretrain", "--run_dir", "r", "--resume=false"], "missing: --config. Give it, or see --help."),
+        (["pretrain", "--run_dir", "r", "--resume"], "missing: --config. Give it, or see --help. r holds no run yet whose configuration"),
         (["pretrain", "--config", "absent.yaml", "--run_dir", "r"], "There is no configuration file absent.yaml."),
         (["prepare", "--config", "C", "--run_dir", "o"], "unknown option --run_dir."),
     ],
@@ -111,6 +118,7 @@ def test_bad_input_is_one_message_with_the_remedy_and_exit_code_2(capsys, config
         (["--training.num_steps="], "training.num_steps is ''; it must be a whole number"),
         (["--masking.train.mask_prob", "1"], "masking.train.mask_prob is 1.0; it must be below 1"),
         (["--model.hidden_dim", "130"], "section model: hidden_dim 130 is not divisible by num_heads 4"),
+        (["--corpus.files", "a.txt", "--corpus.hub", "owner/name"], "corpus.files and corpus.hub are both set; set one."),
         (["--packing.sequence_length", "1024"], "packing.sequence_length 1024 is over model.max_positions 512"),
     ],
 )
@@ -262,8 +270,35 @@ def test_evaluate_prints_one_json_object(capsys, quiet_environment, run, measure
     output = capsys.readouterr()
     assert json.loads(output.out) == {"detection_auc": 0.81239, "detection_loss": None, "recall": None, "num_tokens": 12345}
     assert output.err == "reading 10 examples\n"
-    assert measured == [(str(run.path), ["a.txt", "b.txt"])]
+    assert measured == [(run.path, ["a.txt", "b.txt"])]
     assert quiet_environment == [(None, "torch")], "the run's own backend, unless another is asked for"
+
+
+def test_evaluate_finds_a_run_by_its_name(run, measured):
+    assert main(["evaluate", "--run_dir", "demo"]) == 0
+    assert measured == [(pathlib.Path("runs", "demo"), None)]
+
+
+def test_a_run_goes_on_with_its_own_configuration_and_what_is_given_on_top(monkeypatch, quiet_environment, run):
+    seen = []
+    replace_function(monkeypatch, "electra_keras.training.run", "pretrain", lambda config, run_dir, **options: seen.append(config))
+    assert main(["pretrain", "--run_dir", "runs/demo", "--resume", "true", "--training.num_steps", "7"]) == 0
+    training = dataclasses.replace(run.config.training, num_steps=7)
+    assert seen == [dataclasses.replace(run.config, training=training)]
+    assert quiet_environment == [(None, "torch")]
+
+
+def test_a_run_that_was_started_with_files_and_a_data_set_goes_on(monkeypatch, run):
+    save_config(dataclasses.replace(run.config, corpus=CorpusConfig(files=["a.txt"], hub="owner/name")), run.path / "config.yaml")
+    seen = []
+    replace_function(monkeypatch, "electra_keras.training.run", "pretrain", lambda config, run_dir, **options: seen.append(config))
+    assert main(["pretrain", "--run_dir", "runs/demo", "--resume"]) == 0
+    assert seen == [run.config]
+
+
+@pytest.mark.parametrize("words", [[], ["--resume", "false"]])
+def test_the_configuration_of_a_run_is_taken_only_to_go_on_with_it(capsys, run, words):
+    assert error_of(capsys, ["pretrain", "--run_dir", "runs/demo", *words]) == "missing: --config. Give it, or see --help."
 
 
 def test_evaluate_prints_a_table(capsys, run, measured):
@@ -313,7 +348,14 @@ def test_detect_scores_a_text_with_the_newest_run(capsys, quiet_environment, det
     assert output.out == "the[0.25] 水[0.25]\ncafé[0.25]\n"
     assert output.err == "falling back to step 3\n"
     assert str(detector.path) == "runs/demo"
-    assert quiet_environment == [(None, None)], "scores are the same on every backend"
+    assert quiet_environment == [(None, "torch")], "the run's own backend, unless another is asked for"
+
+
+def test_detect_takes_the_default_where_the_runs_backend_is_not_installed(monkeypatch, quiet_environment, detector):
+    monkeypatch.setattr(cli, "is_installed", lambda name: name != "torch")
+    assert main(["detect", "--text", "the"]) == 0
+    assert main(["detect", "--text", "the", "--backend", "torch"]) == 0
+    assert quiet_environment == [(None, None), ("torch", None)]
 
 
 def test_detect_as_json_is_one_line_a_text(capsys, detector):
@@ -431,6 +473,14 @@ def test_help_of_every_command_names_its_options(capsys, command):
     text = capsys.readouterr().out
     assert all(f"{option} " in text for option in cli._COMMANDS[command].options)
     assert ("--training.num_steps INTEGER" in text) == (command in ("prepare", "pretrain"))
+
+
+def test_help_says_what_resuming_takes_and_which_backend_wins(capsys):
+    assert main(["pretrain", "--help"]) == 0
+    text = " ".join(capsys.readouterr().out.split())
+    assert "with --resume, by default the config.yaml of the run in --run_dir" in text
+    assert "without --config as it was started" in text
+    assert "--backend wins over KERAS_BACKEND, which wins over the configuration's backend" in text
 
 
 def test_help_loads_nothing_heavy():

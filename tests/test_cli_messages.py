@@ -1,6 +1,7 @@
 import numpy as np
+import pytest
 
-from electra_keras.cli_messages import EXPLANATIONS, explained_figures
+from electra_keras.cli_messages import EXPLANATIONS, explained_figures, plain_message
 from electra_keras.metrics import detection_metrics
 
 
@@ -22,3 +23,11 @@ def test_a_figure_without_an_explanation_is_shown_alone():
 
 def test_every_figure_of_a_detector_is_explained():
     assert detection_metrics(np.array([0, 1]), np.array([0.2, 0.7])).keys() <= EXPLANATIONS.keys()
+
+
+@pytest.mark.parametrize("choices", ["'huggingface', 'onnx'", "huggingface, onnx"])
+def test_a_mistyped_choice_is_answered_with_the_one_that_was_meant(choices):
+    message = f"argument --to: invalid choice: 'onx' (choose from {choices})"
+    assert plain_message(message, ["export"], "export") == f"{message}. Did you mean onnx?"
+    unlike = message.replace("onx", "qqq")
+    assert plain_message(unlike, ["export"], "export") == unlike

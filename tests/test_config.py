@@ -12,6 +12,7 @@ from electra_keras.config import (
     OptimizerConfig,
     PackingConfig,
     TrainingConfig,
+    check_one_source,
     check_range,
     option,
     to_dict,
@@ -53,6 +54,13 @@ def test_a_section_refuses_values_it_cannot_work_with(section, values, message):
 def test_sequence_length_over_the_positions_is_refused():
     with pytest.raises(ConfigError, match=r"sequence_length 1024 is over model.max_positions 512"):
         Config(packing=PackingConfig(sequence_length=1024))
+
+
+def test_files_and_a_hub_data_set_are_not_read_together():
+    with pytest.raises(ConfigError, match=r"corpus.files and corpus.hub are both set; set one\."):
+        check_one_source(CorpusConfig(files=["a.txt"], hub="owner/name"))
+    for corpus in (CorpusConfig(), CorpusConfig(files=["a.txt"]), CorpusConfig(hub="owner/name")):
+        check_one_source(corpus)
 
 
 def test_an_optional_number_may_be_absent():

@@ -18,7 +18,7 @@ from electra_keras.cli import main
 from electra_keras.config import Config, ModelConfig, ObjectiveConfig, PackingConfig
 from electra_keras.data.tokenizer import WordPieceTokenizer
 from electra_keras.data.windows import split_windows
-from electra_keras.detector import Detector, TokenScore, newest_run, open_run
+from electra_keras.detector import Detector, TokenScore, newest_run, open_run, run_folder
 from electra_keras.errors import RunError
 from electra_keras.modeling.models import build_discriminator
 from electra_keras.modeling.weights import named_weights
@@ -263,6 +263,13 @@ def test_a_run_is_found_by_its_name(tmp_path, monkeypatch):
         open_run("yours")
 
 
+def test_a_folder_here_wins_over_a_run_of_its_name(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for path in ("runs/mine", "mine"):
+        (tmp_path / path).mkdir(parents=True)
+        assert run_folder("mine") == pathlib.Path(path)
+
+
 def test_a_run_without_a_discriminator_is_refused(tmp_path):
     make_run(tmp_path / "mlm", objective="mlm")
     with pytest.raises(RunError, match="objective mlm, which has no discriminator"):
@@ -281,7 +288,7 @@ def test_weights_of_another_shape_are_refused(tmp_path):
     run = make_run(tmp_path / "other")
     arrays = arrays_for()
     run.finish({**arrays, "embeddings/word/embeddings": np.zeros((3, 4), np.float32)})
-    with pytest.raises(RunError, match=r"embeddings/word/embeddings is \(3, 4\) in the file"):
+    with pytest.raises(RunError, match=r"the file has embeddings/word/embeddings \(3, 4\)"):
         Detector.load(run.path)
 
 
@@ -321,8 +328,8 @@ def test_detection_loads_no_training_code(run):
 
 DETECT_AND_COUNT = """
 import sys
-from electra_keras import cli
-cli._prepare_backend("jax", None)
+from electra_keras import backend, cli
+backend.prepare_backend("jax", None)
 import jax
 events = []
 jax.monitoring.register_event_listener(lambda name, **_: events.append(name))

@@ -43,8 +43,10 @@ class Progress:
 
     def _line(self) -> str:
         seconds = max(time.perf_counter() - self._started, 1e-9)
-        megabytes = self._characters / 1e6
+        millions = self._characters / 1e6
+        noun = "document" if self._documents == 1 else "documents"
+        # By bytes, as files are measured, a rate would depend on the script: a Chinese character has three, a Latin one.
         return (
-            f"{self._verb} {self._documents:,} documents, {megabytes:.1f} million characters in {seconds:.0f} s "
-            f"({self._documents / seconds:,.0f} documents/s, {megabytes / seconds:.1f} MB/s)"
+            f"{self._verb} {self._documents:,} {noun}, {millions:.1f} million characters in {seconds:.{1 if seconds < 10 else 0}f} s "
+            f"({self._documents / seconds:,.0f} documents/s, {millions / seconds:.1f} million characters/s)"
         )

@@ -93,7 +93,7 @@ def test_the_manifest_and_the_files(config, tmp_path, lines):
     assert manifest["versions"]["python"] == sys.version.split()[0]
     assert len(manifest["splits"]["train"]["shards"][0]["tokens"]["sha256"]) == 64
     assert sorted(path.name for path in tmp_path.iterdir()) == ["corpus.txt", "out"]
-    assert any("documents/s" in line and "MB/s" in line for line in lines)
+    assert any("documents/s" in line and "characters/s" in line for line in lines)
     counts = [manifest["splits"][split]["num_examples"] for split in ("train", "validation")]
     assert lines[-1].startswith(f"Prepared {tmp_path / 'out'}: {counts[0]} training and {counts[1]} held-out examples")
 
