@@ -65,6 +65,7 @@ def test_a_command_that_nobody_hears_goes_on(monkeypatch, unread, errors):
     with contextlib.redirect_stdout(unread), lasting_output():
         Console(file=sys.stdout).print("from rich")
         print("from print")
+    assert os.path.samestat(os.fstat(unread.fileno()), os.stat(os.devnull))
 
 
 def test_closed_standard_output_stays_so(monkeypatch):

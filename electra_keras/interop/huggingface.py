@@ -20,7 +20,7 @@ from electra_keras.artifacts import Arrays
 from electra_keras.data.vocabulary import SPECIAL_TOKENS
 from electra_keras.errors import UserError
 from electra_keras.files import atomic_open, write_json
-from electra_keras.interop.huggingface_tokenizer import SETTINGS, read_json, read_tokenizer
+from electra_keras.interop.huggingface_tokenizer import read_json, read_tokenizer, write_tokenizer
 from electra_keras.interop.layout import LAYER_NORM_EPSILON, NUM_SEGMENTS, EncoderSize, Head, check_names_and_shapes
 from electra_keras.interop.pretrained import PretrainedEncoder, fitted_tokenizer
 from electra_keras.interop.renaming import huggingface_name
@@ -97,9 +97,7 @@ def write_encoder(encoder: PretrainedEncoder, folder: pathlib.Path) -> None:
         # transformers before version 5 refuses files that do not say whose layout they have.
         file.write(save(tensors, metadata={"format": "pt"}))
     write_json(folder / CONFIG, _written_config(encoder))
-    encoder.tokenizer.save(folder)
-    settings = read_json(folder / SETTINGS)
-    write_json(folder / SETTINGS, {**settings, "model_max_length": encoder.size.max_positions})
+    write_tokenizer(encoder.tokenizer, encoder.size.max_positions, folder)
     names = ("pad_token", "unk_token", "cls_token", "sep_token", "mask_token")
     write_json(folder / "special_tokens_map.json", dict(zip(names, SPECIAL_TOKENS, strict=True)))
 

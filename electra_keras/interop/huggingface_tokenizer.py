@@ -1,12 +1,14 @@
-"""The tokenizer of a Hugging Face directory, from vocab.txt or tokenizer.json."""
+"""The tokenizer of a Hugging Face directory: read from vocab.txt or tokenizer.json, written as vocab.txt."""
 
 import json
 import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from electra_keras.data.tokenizer import WordPieceTokenizer
 from electra_keras.data.vocabulary import CONTINUATION, check_vocabulary, read_vocabulary
 from electra_keras.errors import UserError
+from electra_keras.files import write_json
 
 VOCABULARY, FAST, SETTINGS = "vocab.txt", "tokenizer.json", "tokenizer_config.json"
 # Our name of a setting -> its name in tokenizer_config.json and in tokenizer.json's normalizer.
@@ -42,6 +44,12 @@ def read_tokenizer(folder: pathlib.Path) -> tuple[list[str], dict[str, bool | No
     else:
         raise UserError(f"{folder} has neither {VOCABULARY} nor {FAST}. Save the tokenizer there too.")
     return vocab, _settings(settings, fast, folder / FAST)
+
+
+def write_tokenizer(tokenizer: WordPieceTokenizer, max_length: int, folder: pathlib.Path) -> None:
+    """Writes vocab.txt and tokenizer_config.json for transformers, which cuts a text at max_length tokens where it is asked to."""
+    tokenizer.save(folder)
+    write_json(folder / SETTINGS, {**read_json(folder / SETTINGS), "model_max_length": max_length})
 
 
 def read_json(path: pathlib.Path) -> dict[str, Any]:

@@ -28,6 +28,9 @@ class ElectraPretrainer(step_mixin(), keras.Model):
         gradient_accumulation_steps: parts in which a batch passes through the models; it must divide the batch.
         logs_every_batch: False keeps the logs on the device, for training loops that read them at intervals of their own.
         seed: of the default sampler.
+
+    Raises:
+        NotImplementedError: the objective has several phases, between which nothing here would change.
     """
 
     def __init__(

@@ -90,14 +90,15 @@ def prepared_data(run: RunDirectory, config: Config, folder: str | os.PathLike, 
 
     Where that data is gone or damaged it is made again, and said to be other data where it is.
     """
-    started_with = run.description.get("data") if run.exists() else None
-    if run.exists():
-        with contextlib.suppress(ShardError, TokenizerError):
-            data = PreparedData.open(folder)
-            # Runs of earlier versions do not say what they were started with; their own folder holds nothing else.
-            if data.manifest["input_hash"] == started_with or folder == run.data_path:
-                report(f"Reusing the prepared data in {folder}: the run was started with it.")
-                return data
+    if not run.exists():
+        return prepare(config, folder, report)
+    started_with = run.description.get("data")
+    with contextlib.suppress(ShardError, TokenizerError):
+        data = PreparedData.open(folder)
+        # Runs of earlier versions do not say what they were started with; their own folder holds nothing else.
+        if data.manifest["input_hash"] == started_with or folder == run.data_path:
+            report(f"Reusing the prepared data in {folder}: the run was started with it.")
+            return data
     data = prepare(config, folder, report)
     if started_with not in (None, data.manifest["input_hash"]):
         report(f"The corpus has changed since {run.path} was started: from here on the run sees other text.")

@@ -13,9 +13,8 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from electra_keras.errors import UserError
-from electra_keras.files import write_json
 from electra_keras.interop.formats.keras_detector import write_litert, write_saved_model
-from electra_keras.interop.huggingface_tokenizer import SETTINGS, read_json
+from electra_keras.interop.huggingface_tokenizer import write_tokenizer
 from electra_keras.interop.pretrained import PretrainedEncoder
 
 # Writes a discriminator into a folder and returns a line for the user.
@@ -68,9 +67,7 @@ def folder_writer(name: str) -> Callable[[Sequence[PretrainedEncoder], pathlib.P
         if discriminator is None:
             raise UserError(f"{encoders[0].source} has no detection head, so there is no detector to export. Choose a run that detects.")
         line = FILE_WRITERS[name](discriminator, folder)
-        discriminator.tokenizer.save(folder)
-        settings = read_json(folder / SETTINGS)
-        write_json(folder / SETTINGS, {**settings, "model_max_length": discriminator.size.max_positions})
+        write_tokenizer(discriminator.tokenizer, discriminator.size.max_positions, folder)
         return [line, "vocab.txt and tokenizer_config.json open with transformers.BertTokenizerFast.from_pretrained"]
 
     return write
