@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 import accelerator
 import memory
 import numpy as np
+from products import products_step
 from shapes import SHAPES, Shape, random_batches
 from turns import take_answers
 
@@ -20,6 +21,7 @@ from electra_keras.backend import BACKENDS, compute_in_asking_thread, use_wide_v
 
 OUR_ENGINES = BACKENDS
 MATMUL_ENGINES = {"matmul_jax": "jax", "matmul_torch": "torch"}
+PRODUCTS_ENGINES = {"products_jax": "jax", "products_torch": "torch"}
 WARMUP_STEPS = 3
 MATMUL_SIZES = {"cpu": 2_048, "gpu": 8_192}
 
@@ -51,7 +53,7 @@ class Job:
     """What one process measures.
 
     Attributes:
-        engine: one of OUR_ENGINES, MATMUL_ENGINES or the peers'.
+        engine: one of OUR_ENGINES, MATMUL_ENGINES, PRODUCTS_ENGINES or the peers'.
         precision: "float32" or "mixed_bfloat16".
         shape: a name in SHAPES.
         dropout: hidden and attention dropout.
@@ -71,7 +73,9 @@ class Job:
 
 def library_of(engine: str) -> str:
     """Returns what an engine computes with: "jax", "tensorflow" or "torch", as the loops around Hugging Face do."""
-    return MATMUL_ENGINES.get(engine, engine if engine in OUR_ENGINES else "torch")
+    if engine in OUR_ENGINES:
+        return engine
+    return {**MATMUL_ENGINES, **PRODUCTS_ENGINES}.get(engine, "torch")
 
 
 def build(job: Job) -> Run:
@@ -80,16 +84,18 @@ def build(job: Job) -> Run:
     if engine in MATMUL_ENGINES:
         return matmul_run(MATMUL_ENGINES[engine], precision)
     shape = job.sized()
-    if engine in OUR_ENGINES:
-        os.environ["KERAS_BACKEND"] = engine
-        # As the command does for itself.
-        use_wide_vectors()
-        if engine == "jax":
-            compute_in_asking_thread()
-        return fit_run(shape, precision)
-    from peers import build_step
+    if engine not in OUR_ENGINES and engine not in PRODUCTS_ENGINES:
+        from peers import build_step
 
-    return loop_run(build_step(engine, shape, precision), shape)
+        return loop_run(build_step(engine, shape, precision), shape)
+    # As the command does for itself.
+    use_wide_vectors()
+    if library_of(engine) == "jax":
+        compute_in_asking_thread()
+    if engine in PRODUCTS_ENGINES:
+        return products_run(PRODUCTS_ENGINES[engine], shape, precision)
+    os.environ["KERAS_BACKEND"] = engine
+    return fit_run(shape, precision)
 
 
 def loop_run(step: Callable, shape: Shape) -> Run:
@@ -162,15 +168,27 @@ def matmul_run(library: str, precision: str) -> Run:
     size = matmul_size()
     values = np.random.default_rng(0).normal(size=(size, size)).astype(np.float32)
     dtype = "bfloat16" if precision == "mixed_bfloat16" else "float32"
-    multiply = jax_product(values, dtype) if library == "jax" else torch_product(values, dtype)
+    return repeated(jax_product(values, dtype) if library == "jax" else torch_product(values, dtype))
+
+
+def repeated(step: Callable[[], None]) -> Run:
+    """Returns the runner of what takes no batch."""
 
     def run(steps: int) -> float:
         started = time.perf_counter()
         for _ in range(steps):
-            multiply()
+            step()
         return (time.perf_counter() - started) / steps
 
     return run
+
+
+def products_run(library: str, shape: Shape, precision: str) -> Run:
+    """Returns the runner of a step's products alone, with its memory kept as training keeps it."""
+    from electra_keras.training.kept_memory import keep_freed_memory
+
+    keep_freed_memory()
+    return repeated(products_step(library, shape, precision))
 
 
 def jax_product(values: np.ndarray, dtype: str) -> Callable[[], None]:

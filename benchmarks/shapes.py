@@ -1,11 +1,11 @@
-"""What is measured: the shapes, their cost in floating-point operations, and the batches that every engine gets."""
+"""What is measured: the shapes, and the batches that every engine gets."""
 
 import dataclasses
 
 import numpy as np
 
 from electra_keras.config import MaskingRates, ModelConfig
-from electra_keras.data.masking import Batch, mask_batch, max_predictions
+from electra_keras.data.masking import Batch, mask_batch
 from electra_keras.modeling.presets import PRESETS
 
 NUM_BATCHES = 4
@@ -61,32 +61,6 @@ SHAPES = {
         Shape("base_512", _BASE, vocab_size=30_522, sequence_length=512, batch_size=16),
     )
 }
-
-
-def model_flops(shape: Shape) -> float:
-    """Counts the floating-point operations of a training step's matrix products.
-
-    What the model needs, whatever an engine computes besides: the generator's logits at masked positions alone, and of its last layer
-    only keys and values at the others; the backward pass at twice the forward one, nothing for recomputation, sampling, the optimizer
-    or anything that is no matrix product.
-    """
-    model, length = shape.model, shape.sequence_length
-    generator = model.generator_shape()
-    hidden, small = model.hidden_dim, generator["hidden_dim"]
-    masked = shape.batch_size * max_predictions(length, MaskingRates().mask_prob)
-    a_token = (
-        _encoder_flops(model.num_layers, hidden, model.intermediate_dim, model.embedding_dim, length)
-        + _encoder_flops(generator["num_layers"], small, generator["intermediate_dim"], model.embedding_dim, length)
-        + 2 * hidden * (hidden + 1)
-    )
-    unread = _encoder_flops(1, small, generator["intermediate_dim"], small, length) - 4 * small**2
-    a_prediction = 2 * model.embedding_dim * (small + shape.vocab_size)
-    return 3.0 * (a_token * shape.tokens - unread * (shape.tokens - masked) + a_prediction * masked)
-
-
-def _encoder_flops(num_layers: int, hidden: int, intermediate: int, embedding: int, length: int) -> int:
-    projection = 2 * embedding * hidden if embedding != hidden else 0
-    return projection + num_layers * (2 * (4 * hidden**2 + 2 * hidden * intermediate) + 4 * length * hidden)
 
 
 def random_batches(shape: Shape, seed: int = 0) -> list[Batch]:

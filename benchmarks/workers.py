@@ -11,7 +11,7 @@ import sys
 from accelerator import SHARED_MEMORY
 from engines import MATMUL_ENGINES, Job, matmul_size
 from machine import describe
-from shapes import model_flops
+from products import model_flops
 from turns import EngineProcess
 
 from electra_keras.files import write_json

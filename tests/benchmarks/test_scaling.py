@@ -28,7 +28,7 @@ def test_the_shape_itself_is_measured_once():
 
 def test_changed_sizes_reach_the_shape_and_its_operations():
     from engines import Job
-    from shapes import model_flops
+    from products import model_flops
 
     plain = Job("jax", "float32", "bench_tiny", 0.1)
     wide = Job("jax", "float32", "bench_tiny", 0.1, {"batch_size": 64})
