@@ -157,7 +157,9 @@ class ModelConfig(Section):
         "and sends no gradient into the shared ones",
     )
     initialization: Literal["truncated_normal", "fan_in"] = option(
-        "truncated_normal", "truncated_normal: standard deviation 0.02 as in the paper; fan_in: matrices scaled by 1/sqrt(inputs)"
+        "truncated_normal",
+        "truncated_normal: standard deviation 0.02, and two matrices by Glorot's rule, as in the original; "
+        "fan_in: matrices scaled by 1/sqrt(inputs)",
     )
     embedding_initialization: Literal["random", "pmi"] = option(
         "random", "pmi: word embeddings from an SVD of the corpus' positive PMI matrix"

@@ -93,8 +93,10 @@ def segment_bounds(line_tokens: Iterable[int], config: PackingConfig, seed: int)
     chance = random.Random(seed)
     ends = np.cumsum(np.fromiter(line_tokens, np.int64)).tolist()
     total = ends[-1] if ends else 0
-    start, target, longest = 0, config.sequence_length, config.sequence_length
+    start, longest = 0, config.sequence_length
     while start < total:
+        shorter = chance.random() < config.short_target_prob
+        target = chance.randint(MIN_TARGET_TOKENS, longest) if shorter else longest
         # Lines gather until the target is reached; what the example before left over counts as the first of them.
         gathered = ends[min(bisect.bisect_left(ends, start + target), len(ends) - 1)]
         single = chance.random() < config.single_segment_prob
@@ -104,8 +106,6 @@ def segment_bounds(line_tokens: Iterable[int], config: PackingConfig, seed: int)
         end = max(middle, min(gathered, start + longest - 3))
         yield start, middle, end
         start = end
-        shorter = chance.random() < config.short_target_prob
-        target = chance.randint(MIN_TARGET_TOKENS, longest) if shorter else longest
 
 
 def _end_of_first(ends: list[int], start: int, gathered: int, target: int, chance: random.Random) -> int:

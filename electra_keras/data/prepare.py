@@ -24,7 +24,7 @@ from electra_keras.errors import CorpusError, ShardError, TokenizerError, UserEr
 from electra_keras.files import sha256_of, sha256_of_json
 
 # Raise it when packing changes, so that prepared data is made again.
-PACKING_VERSION = 2
+PACKING_VERSION = 3
 
 
 def prepare(config: Config, out_dir: str | os.PathLike, report: Report = print) -> PreparedData:

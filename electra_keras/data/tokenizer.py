@@ -3,6 +3,9 @@
 Ids and offsets are those of transformers' `BertTokenizerFast` with one difference, made on purpose: text that happens to
 spell a special token, such as "[MASK]", is encoded as the plain characters it consists of. A corpus or a user who writes
 about masks must not be able to put control tokens into a batch.
+
+The original's own Python (model/tokenization.py) differs from both in rare text: it takes words of up to 200 characters, writes a word's
+last sigma as a final one, and knows the characters that came after Unicode 8 and the Chinese U+2B820 to U+2B91F as what they are.
 """
 
 import dataclasses
@@ -23,7 +26,7 @@ from electra_keras.files import atomic_open, sha256_of_json, write_json
 
 VOCABULARY_FILE = "vocab.txt"
 SETTINGS_FILE = "tokenizer_config.json"
-# BERT gives up on longer words and calls them unknown.
+# Longer words are unknown, as in transformers; in the original those over 200.
 MAX_CHARACTERS_PER_WORD = 100
 # About 200,000 English words, or 100 MB.
 MAX_REMEMBERED_CHARACTERS = 1_500_000

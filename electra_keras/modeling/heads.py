@@ -3,6 +3,7 @@
 import keras
 from keras import ops
 
+from electra_keras.modeling.initializers import without_initializer
 from electra_keras.modeling.kernels.activation import gelu
 from electra_keras.modeling.kernels.matmul import add_output_bias
 from electra_keras.modeling.transformer import dense, layer_norm
@@ -84,7 +85,7 @@ class DetectionHead(keras.layers.Layer):
         self.seed = seed
         self.dense = dense(hidden_dim, "dense", initialization, seed, self.dtype_policy, gelu)
         # The last product is cheap and its result goes into a loss: it stays in float32 under every policy.
-        self.prediction = dense(1, "prediction", initialization, seed, "float32")
+        self.prediction = dense(1, "prediction", without_initializer(initialization), seed, "float32")
 
     def build(self, inputs_shape, padding_mask_shape=None):
         """Makes the weights."""

@@ -11,7 +11,7 @@ import keras
 from electra_keras.config import ModelConfig
 from electra_keras.modeling.embeddings import Embeddings
 from electra_keras.modeling.heads import DetectionHead, MaskedLMHead, OutputBias
-from electra_keras.modeling.initializers import derive_seed
+from electra_keras.modeling.initializers import derive_seed, without_initializer
 from electra_keras.modeling.token_stream import FlattenTokens, RestoreTokens
 from electra_keras.modeling.transformer import TransformerBlock, dense
 
@@ -236,7 +236,8 @@ def _encode(inputs, embed, shape, config, model_seed, dtype, positions=None):
     """
     stream = FlattenTokens(name="flatten", dtype=dtype)(embed(inputs))
     if config.embedding_dim != shape.hidden_dim:
-        stream = dense(shape.hidden_dim, "embeddings_project", config.initialization, model_seed, dtype)(stream)
+        initialization = without_initializer(config.initialization)
+        stream = dense(shape.hidden_dim, "embeddings_project", initialization, model_seed, dtype)(stream)
     for index in range(shape.num_layers):
         name = f"layer_{index}"
         stream = TransformerBlock(

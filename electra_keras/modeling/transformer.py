@@ -192,7 +192,7 @@ def dense(units, name, initialization, seed, policy, activation=None) -> Dense:
     Args:
         units: width of the result.
         name: of the layer.
-        initialization: "truncated_normal" or "fan_in".
+        initialization: "truncated_normal", "glorot_uniform" or "fan_in".
         seed: seed of the initial matrix, with the name.
         policy: Keras' dtype policy.
         activation: of the result; None for none.

@@ -9,7 +9,7 @@ from electra_keras.config import OptimizerConfig
 class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
     """Linear decay to 0 over all steps, times linear warmup: the original's schedule (model/optimization.py).
 
-    The two factors multiply, so the peak lies a little below `peak`; update 0 has rate 0.
+    The two factors multiply, so the peak lies a little below `peak`; update 0 has rate 0, or `peak` where there is no warmup.
     """
 
     def __init__(self, peak: float, warmup_steps: int, num_steps: int):
@@ -18,7 +18,8 @@ class WarmupLinearDecay(keras.optimizers.schedules.LearningRateSchedule):
     def __call__(self, step):
         """Returns the float32 rate of an update."""
         step = ops.cast(step, "float32")
-        return self.peak * self.remaining(step) * ops.minimum(1.0, step / max(1, self.warmup_steps))
+        warmup = ops.minimum(1.0, step / self.warmup_steps) if self.warmup_steps else 1.0
+        return self.peak * self.remaining(step) * warmup
 
     def remaining(self, step):
         """Returns the decay's factor in [0, 1]."""

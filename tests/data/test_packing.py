@@ -21,7 +21,12 @@ def witness(lines, config, seed):
     chance, longest = random.Random(seed), config.sequence_length
     tokens = iter(range(sum(lines)))
     waiting = [[next(tokens) for _ in range(count)] for count in lines if count]
-    gathered, size, target, examples = [], 0, longest, []
+    gathered, size, examples = [], 0, []
+
+    def next_target():
+        return chance.randint(5, longest) if chance.random() < config.short_target_prob else longest
+
+    target = next_target()
     while waiting or gathered:
         if waiting and size < target:
             gathered.append(waiting.pop(0))
@@ -40,7 +45,7 @@ def witness(lines, config, seed):
         last = (kept_first + kept_second)[-1]
         waiting = [rest for line in gathered if (rest := [token for token in line if token > last])] + waiting
         gathered, size = [], 0
-        target = chance.randint(5, longest) if chance.random() < config.short_target_prob else longest
+        target = next_target()
     return examples
 
 
@@ -84,6 +89,14 @@ def test_the_shares_of_single_and_short_examples_are_the_configured_ones():
     short = sum(len(first) + len(second) < 120 for first, second in examples) / len(examples)
     # Targets are drawn from 5 to 128, and lines of ten fill up to ten tokens more.
     assert short == pytest.approx(0.05 * 106 / 124, abs=0.01)
+
+
+def test_a_documents_first_example_is_short_as_often_as_others():
+    # The original draws a target after every example, the last of a document too, for the next document's first.
+    config = PackingConfig(sequence_length=128, single_segment_prob=0.1, short_target_prob=0.05)
+    first = [next(segment_bounds([1] * 200, config, seed)) for seed in range(10_000)]
+    short = sum(end - start < 120 for start, _, end in first) / len(first)
+    assert short == pytest.approx(0.05 * 115 / 124, abs=0.007)
 
 
 def test_the_seed_alone_decides():

@@ -1,8 +1,9 @@
 import keras
 import numpy as np
 import pytest
+from scipy import stats
 
-from electra_keras.modeling.initializers import SeededNormal, derive_seed, matrix_initializer, truncated_normal
+from electra_keras.modeling.initializers import SeededGlorot, SeededNormal, derive_seed, matrix_initializer, truncated_normal
 
 pytestmark = pytest.mark.backend
 
@@ -31,6 +32,17 @@ def test_scale_is_the_papers_or_follows_the_inputs():
     np.testing.assert_allclose(fan_in, 0.1 * draw, rtol=1e-6)
 
 
+def test_glorot_is_the_uniform_distribution_that_tensorflow_starts_matrices_from():
+    for shape in ((128, 256), (256, 1)):
+        values = keras.ops.convert_to_numpy(matrix_initializer("glorot_uniform", 5)(shape)).ravel()
+        limit = (6 / sum(shape)) ** 0.5
+        assert stats.kstest(values, stats.uniform(-limit, 2 * limit).cdf).pvalue > 1e-3
+        witness = keras.ops.convert_to_numpy(keras.initializers.GlorotUniform(seed=1)(shape)).ravel()
+        assert stats.ks_2samp(values, witness).pvalue > 1e-3
+    # Fixed numbers, so that the three backends' runs of this test compare with one another.
+    np.testing.assert_allclose(keras.ops.convert_to_numpy(SeededGlorot(3)((4, 2)))[0], [0.6230089664459229, -0.8287017345428467], rtol=1e-6)
+
+
 def test_values_are_the_same_on_every_backend():
     # Fixed numbers, so that the three backends' runs of this test compare with one another.
     values = keras.ops.convert_to_numpy(SeededNormal(0.02, seed=3)((4, 3), dtype="float32"))
@@ -38,6 +50,6 @@ def test_values_are_the_same_on_every_backend():
 
 
 def test_round_trip_through_the_configuration():
-    initializer = SeededNormal("fan_in", seed=8)
-    again = SeededNormal.from_config(initializer.get_config())
-    np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(one((6, 2))) for one in (initializer, again)))
+    for initializer in (SeededNormal("fan_in", seed=8), SeededGlorot(seed=8)):
+        again = type(initializer).from_config(initializer.get_config())
+        np.testing.assert_array_equal(*(keras.ops.convert_to_numpy(one((6, 2))) for one in (initializer, again)))

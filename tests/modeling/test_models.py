@@ -188,7 +188,7 @@ def test_initial_weights_are_the_same_on_every_backend(config):
     generator, discriminator = build_pair(config, seed=4)
     weights = named_weights({"generator": generator, "discriminator": discriminator})
     checksum = sum(np.abs(numpy_of(variable).astype(np.float64)).sum() for name, variable in weights.items() if "norm" not in name)
-    assert checksum == pytest.approx(38.213317226793606, rel=1e-7)
+    assert checksum == pytest.approx(76.73916684118785, rel=1e-7)
     assert numpy_of(weights["discriminator/layer_1/attention/qkv/kernel"])[0, 0] == pytest.approx(-0.019133925, rel=1e-6)
 
 
@@ -201,6 +201,24 @@ def test_initialisation_is_the_papers_or_follows_the_inputs(config_with):
         assert np.abs(numpy_of(weights["embeddings/word/embeddings"])).max() <= 0.04
         assert not numpy_of(weights["discriminator/layer_0/attention/qkv/bias"]).any()
         assert (numpy_of(weights["discriminator/layer_0/output_norm/gamma"]) == 1).all()
+
+
+def test_the_matrices_without_an_initializer_in_the_original_start_as_tensorflows_do(config_with):
+    # model/modeling.py passes none to embeddings_project, run_pretraining.py none to the discriminator's last dense layer.
+    limits = {
+        "generator/embeddings_project/kernel": (6 / (48 + 32)) ** 0.5,
+        "discriminator/embeddings_project/kernel": (6 / (48 + 64)) ** 0.5,
+        "discriminator/detection_head/prediction/kernel": (6 / (64 + 1)) ** 0.5,
+    }
+    shape = {"hidden_dim": 64, "num_heads": 2, "embedding_dim": 48, "generator_width_fraction": 0.5}
+    generator, discriminator = build_pair(config_with(**shape))
+    weights = named_weights({"generator": generator, "discriminator": discriminator})
+    for name, variable in weights.items():
+        if name.endswith(("/kernel", "/embeddings")):
+            largest = np.abs(numpy_of(variable)).max()
+            assert largest == pytest.approx(limits[name], rel=0.1) if name in limits else largest <= 0.04, name
+    scaled = named_weights({"discriminator": build_discriminator(config_with(**shape, initialization="fan_in"), VOCAB_SIZE)})
+    assert np.abs(numpy_of(scaled["discriminator/embeddings_project/kernel"])).max() == pytest.approx(2 / 48**0.5, rel=0.1)
 
 
 def test_the_encoder_is_the_discriminators(config, token_inputs):

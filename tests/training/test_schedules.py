@@ -24,7 +24,7 @@ def test_linear_is_decay_times_warmup():
 
 def test_linear_without_warmup_starts_at_the_peak():
     config = OptimizerConfig(learning_rate=1e-3, warmup_steps=0)
-    np.testing.assert_allclose(rates(config, 4, [1, 2]), [1e-3 * 0.75, 1e-3 * 0.5], rtol=1e-6)
+    np.testing.assert_allclose(rates(config, 4, [0, 1, 2]), [1e-3, 1e-3 * 0.75, 1e-3 * 0.5], rtol=1e-6)
 
 
 def test_warmup_stable_decay_is_flat_in_between():
