@@ -9,7 +9,7 @@ import pytest
 
 from electra_keras import files
 from electra_keras.errors import UserError
-from electra_keras.files import atomic_open, locked_folder, sha256_of, sha256_of_json, write_json
+from electra_keras.files import atomic_open, locked_folder, sha256_of, sha256_of_json, write_json, writing
 
 
 @pytest.fixture
@@ -167,3 +167,53 @@ def test_one_process_holds_a_folder(tmp_path):
         pytest.fail("the folder is held")
     with locked_folder(tmp_path, "mine") as descriptor:
         assert os.fstat(descriptor).st_ino == tmp_path.stat().st_ino
+
+
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.EOPNOTSUPP, errno.ENOSYS])
+def test_a_file_system_without_locks_is_a_user_error(tmp_path, monkeypatch, code):
+    def refuse(descriptor, operation):
+        raise OSError(code, os.strerror(code))
+
+    monkeypatch.setattr(files.fcntl, "flock", refuse)
+    message = f"Cannot lock {tmp_path} against other processes: {os.strerror(code)}. Choose a folder on a file system that has locks."
+    with pytest.raises(UserError) as error, locked_folder(tmp_path, "mine"):
+        pytest.fail("nothing keeps others out")
+    assert str(error.value) == message
+
+
+@pytest.mark.parametrize("name", ["out", ".", "out/a/b", ".out.partial/a", ".out.x1y2"])
+@pytest.mark.parametrize("code", [errno.ENOSPC, errno.EACCES, errno.ENOENT, errno.ENOTDIR, errno.EEXIST])
+def test_what_can_be_mended_about_a_path_is_a_user_error(tmp_path, monkeypatch, name, code):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UserError, match=f"^Cannot write out: {os.strerror(code)}. Free"), writing("out"):
+        raise OSError(code, os.strerror(code), str(tmp_path / name))
+
+
+@pytest.mark.parametrize(
+    ("code", "name"),
+    [
+        # No file that is left over, and no memory, is freed by another folder.
+        (errno.EMFILE, None),
+        (errno.EMFILE, "out/a"),
+        (errno.ENOMEM, None),
+        (errno.ENOENT, None),
+        # Said of other files: a program that is not there, a temporary folder that is full.
+        (errno.ENOENT, "bin/python"),
+        (errno.ENOSPC, "tmp/a"),
+        (errno.EACCES, "output"),
+        (errno.EACCES, ".output.partial"),
+        (None, None),
+    ],
+)
+def test_other_failures_while_a_path_is_written_stay_what_they_are(tmp_path, code, name):
+    failure = OSError("no number") if code is None else OSError(code, os.strerror(code), *([str(tmp_path / name)] if name else []))
+    with pytest.raises(OSError) as caught, writing(tmp_path / "out"):
+        raise failure
+    assert caught.value is failure
+
+
+def test_a_failure_of_something_else_leaves_the_old_file_alone(old):
+    with pytest.raises(OSError, match="Too many open files"), atomic_open(old) as file:
+        file.write("half")
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    assert_only_the_old_file(old)

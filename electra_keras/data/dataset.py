@@ -1,7 +1,7 @@
-"""Batches for `keras.Model.fit`: shuffled anew every epoch, sharded by host, resumable at any step.
+"""Batches for `keras.Model.fit`: shuffled anew every epoch, resumable at any step.
 
 A step's batch is computed from the step's number alone: step -> places in the endless row of epochs -> example ids -> tokens -> masks.
-So resuming is starting to count elsewhere, and hosts need not talk to each other. Grain counts, maps and prefetches; a batch
+So resuming is starting to count elsewhere. Grain counts, maps and prefetches; a batch
 is built whole, because Grain's own shuffle, repeat and batch take a Python call per example and stage (1.1 ms for 64 examples on
 2 cores, before a token is read), and its shuffle adds the epoch to the seed: one run's second epoch would be another's first.
 """
@@ -16,7 +16,7 @@ from electra_keras.config import Config, MaskingRates
 from electra_keras.data.examples import ExampleSource, evenly_spread
 from electra_keras.data.hashing import hash_counters, shuffle_places
 from electra_keras.data.masking import Batch, mask_batch
-from electra_keras.errors import ConfigError, CorpusError
+from electra_keras.errors import CorpusError
 
 if TYPE_CHECKING:
     # Grain loads JAX, which takes a second and is not needed to mask or to look at data.
@@ -41,8 +41,6 @@ def training_batches(
     rates: MaskingRates,
     seed: int,
     start_step: int = 0,
-    shard_index: int = 0,
-    shard_count: int = 1,
 ) -> "grain.IterDataset":
     """Returns the batches of training, without end; pass `steps_per_epoch` to `fit`.
 
@@ -52,20 +50,16 @@ def training_batches(
     Args:
         split: the examples.
         tokenizer: gives the special ids.
-        batch_size: examples an update, over all hosts.
+        batch_size: examples an update.
         rates: how the examples are masked.
         seed: of order and masks; >= 0.
         start_step: updates already made; batch k of the data set is that of step start_step + k + 1.
-        shard_index: this host's number. It gets the shard_index-th of shard_count equal runs of rows of every batch, so the
-            hosts' batches one below the other are the batch that a single host gets.
-        shard_count: number of hosts.
 
     Returns:
         Grain data set of (x, y, sample_weight), see `electra_keras.data.masking.mask_batch`; iterating twice gives the same twice.
 
     Raises:
         CorpusError: there are fewer examples than a batch holds.
-        ConfigError: the hosts cannot share a batch evenly.
     """
     import grain
 
@@ -74,17 +68,10 @@ def training_batches(
             f"The training data holds {split.num_examples} examples, less than one batch of {batch_size}; "
             "add text, lower training.batch_size, or shorten packing.sequence_length."
         )
-    if batch_size % shard_count or not 0 <= shard_index < shard_count:
-        raise ConfigError(
-            f"training.batch_size {batch_size} cannot be shared evenly by host {shard_index} of {shard_count}; "
-            "choose a multiple of the number of hosts, and number them from 0."
-        )
-    shard_size = batch_size // shard_count
     builder = _BatchBuilder(split, tokenizer, rates, seed)
 
     def batch_of_step(step: int) -> Batch:
-        first = step * batch_size + shard_index * shard_size
-        epochs, example_ids = _shuffled(first, shard_size, split.num_examples, seed)
+        epochs, example_ids = _shuffled(step * batch_size, batch_size, split.num_examples, seed)
         return builder.build(example_ids, epochs)
 
     # The last step whose places fit into 64 bits; nobody gets there.

@@ -4,7 +4,7 @@ import itertools
 import os
 import pathlib
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any
 
 from electra_keras.data.documents import Document, join_paragraphs, split_lines
@@ -42,8 +42,8 @@ class HubSource:
 
     def __init__(self, name: str, split: str, text_field: str):
         self.name, self.split, self.text_field = name, split, text_field
-        self._folder = pathlib.Path(name if os.path.isdir(name) else name.rpartition(":")[0] or name)
-        self._local = self._folder.is_dir()
+        self._location, self._configuration = split_name(name)
+        self._local = os.path.isdir(self._location)
         self._rows = self._load()
 
     def describe(self) -> dict[str, Any]:
@@ -53,17 +53,18 @@ class HubSource:
             CorpusError: a local file cannot be read, or its name is not UTF-8.
         """
         if self._local:
-            files = sorted(path for path in self._folder.rglob("*") if path.is_file())
+            folder = pathlib.Path(self._location)
+            files = sorted(path for path in folder.rglob("*") if path.is_file())
             for path in files:
                 check_name(path)
-            content = {path.relative_to(self._folder).as_posix(): hash_file(path) for path in files}
+            content = {path.relative_to(folder).as_posix(): hash_file(path) for path in files}
         else:
             content = self._rows._fingerprint
-        name = self.name.removeprefix(os.fspath(self._folder)) if self._local else self.name
         return {
             "kind": "hub",
             "layout_version": LAYOUT_VERSION,
-            "name": name,
+            # Where a folder lies does not decide its text.
+            "name": self.name[len(self._location) :] if self._local else self.name,
             "split": self.split,
             "text_field": self.text_field,
             "content": content,
@@ -83,12 +84,10 @@ class HubSource:
         # Imported late: it takes a second to load.
         import datasets
 
-        folder = os.fspath(self._folder)
-        configuration = self.name[len(folder) + 1 :] or None
         try:
             # From the hub: downloaded once, then read from the cache. A local folder is streamed: `datasets` would go on
             # serving its first copy after the files have changed.
-            return datasets.load_dataset(folder, configuration, split=self.split, streaming=self._local)
+            return datasets.load_dataset(self._location, self._configuration, split=self.split, streaming=self._local)
         except ConnectionError as error:
             message = f"Cannot reach the Hugging Face hub for {self.name} ({error}). Connect, or give corpus.files instead."
             raise CorpusError(message) from error
@@ -111,6 +110,18 @@ class HubSource:
             if text is not None and not isinstance(text, str):
                 raise CorpusError(f"The column {self.text_field!r} of {self.name} is no text but {type(text).__name__}.")
             yield text or ""
+
+
+def split_name(name: str) -> tuple[str, str | None]:
+    """Returns where a data set is, on the hub or on this machine, and its configuration; a folder's own name may hold a colon."""
+    location, _, configuration = name.rpartition(":")
+    has_configuration = location and "/" not in configuration and not os.path.isdir(name)
+    return (location, configuration or None) if has_configuration else (name, None)
+
+
+def was_local(description: Mapping[str, Any]) -> bool:
+    """Whether what `HubSource.describe` described was a folder."""
+    return isinstance(description["content"], Mapping)
 
 
 def documents_of_rows(first: list[str], rest: Iterable[str], source: str) -> Iterator[Document]:

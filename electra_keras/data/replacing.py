@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Iterator
 
 from electra_keras.errors import UserError
-from electra_keras.files import locked_folder, sync_folder
+from electra_keras.files import locked_folder, sync_folder, writing
 
 
 @contextlib.contextmanager
@@ -21,15 +21,10 @@ def replaced_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
 
     Raises:
         UserError: another process is writing the same folder, it is a mount point or the working directory, or the file system refuses.
+        OSError: what the block raises for another reason than that the folder cannot be written.
     """
-    try:
-        with _built_beside(path.resolve()) as folder:
-            yield folder
-    except BrokenPipeError:
-        # Not of a file: whoever reads what the block prints has seen enough.
-        raise
-    except OSError as error:
-        raise UserError(f"Cannot write {path}: {error.strerror or error}. Free some space or choose another folder.") from error
+    with writing(path), _built_beside(path.resolve()) as folder:
+        yield folder
 
 
 @contextlib.contextmanager

@@ -3,6 +3,7 @@
 Everything is read from the run. What nobody recorded is said to be unknown.
 """
 
+import os
 import pathlib
 import re
 from collections.abc import Mapping, Sequence
@@ -12,6 +13,10 @@ import yaml
 
 from electra_keras.artifacts import RunDirectory
 from electra_keras.config import Config, to_dict
+from electra_keras.data.hub import split_name, was_local
+from electra_keras.data.prepared import read_manifest
+from electra_keras.errors import ShardError
+from electra_keras.interop.hub import HUB_ID
 from electra_keras.interop.huggingface import ARCHITECTURES
 from electra_keras.interop.pretrained import PretrainedEncoder
 
@@ -35,6 +40,7 @@ def model_card(
         Markdown with a YAML header. It holds no path of this machine, only the names of files.
     """
     imported = run.description.get("kind") == "imported"
+    local = _is_local_data_set(run)
     parts = [
         f"---\n{yaml.safe_dump(_header(license), sort_keys=False)}---",
         f"# {repository.split('/')[-1]}",
@@ -47,11 +53,11 @@ def model_card(
         "## Training",
         "It was trained elsewhere: steps, tokens seen and settings are not known here." if imported else _training(run),
         "## Data",
-        f"{data_description or _corpus(run.config, imported)}\n\nLicence of the data: {license}.",
+        f"{data_description or _corpus(run.config, imported, local)}\n\nLicence of the data: {license}.",
         "## Metrics",
         _metrics(run.metrics()),
         "## Configuration",
-        f"```yaml\n{yaml.safe_dump(_shown_config(run.config, imported), sort_keys=False, allow_unicode=True)}```",
+        f"```yaml\n{yaml.safe_dump(_shown_config(run.config, imported, local), sort_keys=False, allow_unicode=True)}```",
     ]
     return "\n\n".join(parts) + "\n"
 
@@ -100,25 +106,52 @@ def _training(run: RunDirectory) -> str:
     config = run.config
     training, length = config.training, config.packing.sequence_length
     steps = training.num_steps if run.is_finished else run.newest_checkpoint(lambda line: None).step
-    backend = run.description.get("backend") or config.backend
     unfinished = "" if run.is_finished else f" of {training.num_steps:,} planned; this is a checkpoint"
     lines = [
         f"- objective: {config.objective.name}; recipe: {config.recipe}; optimizer: {config.optimizer.name}",
         f"- optimizer steps: {steps:,}{unfinished}",
         f"- tokens seen: {steps * training.batch_size * length:,} at most ({steps:,} steps of {training.batch_size} sequences of {length} "
         "tokens, padding counted)",
-        f"- precision: {training.precision}; seed: {training.seed}; backend: {backend or 'unknown'}",
+        f"- precision: {training.precision}; seed: {training.seed}; backend: {config.backend or 'unknown'}",
     ]
     return "\n".join(lines)
 
 
-def _corpus(config: Config, imported: bool) -> str:
+def _is_local_data_set(run: RunDirectory) -> bool:
+    """Whether corpus.hub was a folder of this machine, which may be gone: as the data that the run was trained on says, or its name."""
+    name = run.config.corpus.hub
+    if name is None:
+        return False
+    try:
+        manifest = read_manifest(run.data_path)
+    except ShardError:
+        pass
+    else:
+        corpus = manifest.get("inputs", {}).get("corpus", {})
+        if manifest["input_hash"] == run.description.get("data") and corpus.get("kind") == "hub":
+            return was_local(corpus)
+    location, _ = split_name(name)
+    # OWNER/NAME can only mean the hub where there is no folder OWNER here.
+    return os.path.isdir(location.split("/")[0]) or ("/" in location and not HUB_ID.fullmatch(location))
+
+
+def _folder_name(hub: str) -> str:
+    """Returns a local data set's name without its place, and its configuration."""
+    location, configuration = split_name(hub)
+    # "." has no name of its own, and tells nothing.
+    name = pathlib.PurePath(location).name or location
+    return f"{name}:{configuration}" if configuration else name
+
+
+def _corpus(config: Config, imported: bool, local: bool) -> str:
     corpus = config.corpus
     if imported:
         return "The corpus is not known here."
     # In the order in which they are read where both are set.
     if corpus.files:
         return f"Files of the owner's: {', '.join(pathlib.Path(path).name for path in corpus.files)}."
+    if corpus.hub and local:
+        return f"A local data set ({_folder_name(corpus.hub)}), split {corpus.hub_split}."
     if corpus.hub:
         return f"The data set {corpus.hub} of the Hugging Face hub, split {corpus.hub_split}."
     return f"Prose in the docstrings of Python's standard library and of {', '.join(corpus.builtin_packages)}."
@@ -137,10 +170,12 @@ def _metrics(lines: Sequence[Mapping[str, Any]]) -> str:
     return "\n".join([f"On held-out documents of the corpus, after step {last['step']:,}:", "", "| | |", "|---|---|", *rows])
 
 
-def _shown_config(config: Config, imported: bool) -> dict[str, Any]:
+def _shown_config(config: Config, imported: bool, local: bool) -> dict[str, Any]:
     """Returns the configuration with file names in place of paths; of an imported run, what is true of it."""
     values = to_dict(config)
     values["corpus"]["files"] = [pathlib.Path(path).name for path in values["corpus"]["files"]]
+    if local:
+        values["corpus"]["hub"] = f"a local data set ({_folder_name(values['corpus']['hub'])})"
     for section, field in (("tokenizer", "vocab_file"), ("model", "init_from")):
         path = values[section][field]
         values[section][field] = path and pathlib.Path(path).name

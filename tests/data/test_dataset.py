@@ -7,7 +7,7 @@ from scipy import stats
 
 from electra_keras.config import MaskingRates
 from electra_keras.data.dataset import num_validation_batches, training_batches, validation_batches
-from electra_keras.errors import ConfigError, CorpusError
+from electra_keras.errors import CorpusError
 
 TOKENIZER = types.SimpleNamespace(pad_id=0, unk_id=1, cls_id=2, sep_id=3, mask_id=4)
 LENGTH = 12
@@ -107,17 +107,6 @@ def test_far_steps_cost_no_more_than_near_ones():
     assert numbers(batch).shape == (4,)
 
 
-@pytest.mark.parametrize("shard_count", [2, 3])
-def test_hosts_batches_one_below_the_other_are_the_single_hosts(shard_count):
-    whole = take(train(batch_size=6, start_step=3), 8)
-    shards = [take(train(batch_size=6, start_step=3, shard_index=index, shard_count=shard_count), 8) for index in range(shard_count)]
-    joined = []
-    for parts in zip(*shards, strict=True):
-        x = {name: np.concatenate([part[0][name] for part in parts]) for name in parts[0][0]}
-        joined.append((x, np.concatenate([part[1] for part in parts]), np.concatenate([part[2] for part in parts])))
-    assert_same(joined, whole)
-
-
 def test_masks_do_not_depend_on_the_batch_size():
     rows = {}
     for batch_size in (5, 7):
@@ -131,12 +120,6 @@ def test_masks_do_not_depend_on_the_batch_size():
 def test_a_corpus_smaller_than_a_batch_is_refused():
     with pytest.raises(CorpusError, match=r"3 examples, less than one batch of 4.*training\.batch_size"):
         train(num_examples=3)
-
-
-@pytest.mark.parametrize(("shard_index", "shard_count"), [(0, 3), (2, 2), (-1, 2)])
-def test_hosts_that_cannot_share_a_batch_are_refused(shard_index, shard_count):
-    with pytest.raises(ConfigError, match="cannot be shared evenly"):
-        train(batch_size=4, shard_index=shard_index, shard_count=shard_count)
 
 
 def test_unknown_words_are_masked_too():

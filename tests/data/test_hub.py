@@ -6,7 +6,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from electra_keras.data.hub import HubSource, documents_of_rows
+from electra_keras.data.hub import HubSource, documents_of_rows, split_name
 from electra_keras.errors import CorpusError
 
 WIKITEXT = [
@@ -58,6 +58,38 @@ def test_changed_files_are_noticed_and_a_moved_folder_is_not(data_set, tmp_path)
     changed = HubSource(f"{moved}:wikitext-103-raw-v1", "train", "text")
     assert changed.describe() != before
     assert texts(changed) == ["Changed."]
+
+
+@pytest.mark.parametrize("spelling", ["./wikitext", "wikitext/", "{folder}/", "{above}//wikitext", "{above}/./wikitext"])
+@pytest.mark.parametrize("configuration", ["", ":wikitext-103-raw-v1"])
+def test_a_folder_is_the_same_however_it_is_spelled(data_set, monkeypatch, spelling, configuration):
+    monkeypatch.chdir(data_set.parent)
+    source = HubSource(spelling.format(folder=data_set, above=data_set.parent) + configuration, "test", "text")
+    assert texts(source) == ["Held out."]
+    assert source.describe() == HubSource(f"{data_set}{configuration}", "test", "text").describe()
+    assert source.describe()["name"] == configuration
+
+
+def test_a_folders_own_name_may_hold_a_colon(data_set):
+    renamed = data_set.rename(data_set.with_name("wiki:text"))
+    assert texts(HubSource(f"{renamed}:wikitext-103-raw-v1", "test", "text")) == ["Held out."]
+    source = HubSource(str(renamed), "test", "text")
+    assert texts(source) == ["Held out."]
+    assert source.describe()["name"] == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "expected"),
+    [
+        ("owner/set", ("owner/set", None)),
+        ("owner/set:small", ("owner/set", "small")),
+        ("owner/set:", ("owner/set", None)),
+        (":small", (":small", None)),
+        ("/nowhere/a:b/set", ("/nowhere/a:b/set", None)),
+    ],
+)
+def test_a_configuration_stands_behind_the_last_colon(name, expected):
+    assert split_name(name) == expected
 
 
 def test_names_that_lead_nowhere_are_errors(data_set):

@@ -1,3 +1,4 @@
+import errno
 import fcntl
 import os
 import pathlib
@@ -98,3 +99,19 @@ def test_reports_that_nobody_reads_any_more_are_no_error_of_the_disk(tmp_path):
     with pytest.raises(BrokenPipeError), replaced_folder(tmp_path / "data"):
         raise BrokenPipeError(32, "Broken pipe")
     assert names(tmp_path) == []
+
+
+def test_a_process_that_cannot_be_started_is_no_error_of_the_disk(tmp_path):
+    failure = OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+    with pytest.raises(OSError) as caught, replaced_folder(tmp_path / "data"):
+        raise failure
+    assert caught.value is failure
+    assert names(tmp_path) == []
+
+
+def test_a_full_disk_behind_a_link_is_a_user_error_about_the_link(tmp_path):
+    (tmp_path / "big").mkdir()
+    (tmp_path / "data").symlink_to(tmp_path / "big")
+    with pytest.raises(UserError, match=r"Cannot write .*/data: No space left"), replaced_folder(tmp_path / "data") as folder:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(folder / "shard.npy"))
+    assert names(tmp_path / "big") == []

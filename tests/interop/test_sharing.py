@@ -15,6 +15,7 @@ from electra_keras.artifacts import RunDirectory
 from electra_keras.cli import main
 from electra_keras.config import CorpusConfig
 from electra_keras.errors import UserError
+from electra_keras.files import write_json
 from electra_keras.interop import sharing
 from electra_keras.interop.importing import import_run, read_encoders
 from electra_keras.interop.sharing import build_model_folder, push_run
@@ -38,7 +39,7 @@ def trained(tmp_path, imported):
     corpus = CorpusConfig(files=[str(tmp_path / "secret" / "novels.txt")])
     training = dataclasses.replace(tiny_config().training, num_steps=50, batch_size=4)
     config = dataclasses.replace(imported.config, corpus=corpus, training=training)
-    run = RunDirectory.create(tmp_path / "trained", config, imported.tokenizer(), {"kind": "pretraining", "backend": "jax"})
+    run = RunDirectory.create(tmp_path / "trained", config, imported.tokenizer(), {"kind": "pretraining", "data": "0" * 64})
     run.append_metrics({"step": 25, "val_detection_auc": 0.5, "val_generator_loss": 9.0})
     run.append_metrics({"step": 50, "generator_loss": 7.0})
     run.append_metrics({"step": 50, "val_detection_auc": 0.76543, "val_generator_loss": 6.5})
@@ -51,6 +52,18 @@ def card_of(folder):
     empty, header, text = (folder / "README.md").read_text(encoding="utf-8").split("---\n", 2)
     assert empty == ""
     return yaml.safe_load(header), text
+
+
+def card_of_corpus(run, tmp_path, corpus):
+    """Returns the card of a run as it would be with another corpus."""
+    weights = run.final_weights()
+    run.reopen(dataclasses.replace(run.config, corpus=corpus))
+    run.finish(weights)
+    return card_of(build_model_folder(run.path, tmp_path / "model"))
+
+
+def shown_config(text):
+    return yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
 
 
 def test_the_folder_opens_in_transformers_and_here(tmp_path, trained):
@@ -82,7 +95,7 @@ def test_the_card_says_what_the_run_knows(tmp_path, trained):
     ):
         assert expected in text, expected
     assert "9.0" not in text.split("## Metrics")[1].split("## Configuration")[0]
-    shown = yaml.safe_load(text.split("```yaml\n")[1].split("```")[0])
+    shown = shown_config(text)
     assert shown["model"]["num_layers"] == 2 and shown["corpus"]["files"] == ["novels.txt"]
 
 
@@ -120,10 +133,33 @@ def test_an_unfinished_run_says_so(tmp_path, trained):
 
 @pytest.mark.parametrize("corpus", [CorpusConfig(hub="a/b:c"), CorpusConfig(builtin_packages=["numpy"])])
 def test_other_corpora_are_named(tmp_path, trained, corpus):
-    trained.reopen(dataclasses.replace(trained.config, corpus=corpus))
-    trained.finish(RunDirectory.open(tmp_path / "imported").final_weights())
-    _, text = card_of(build_model_folder(trained.path, tmp_path / "model"))
+    _, text = card_of_corpus(trained, tmp_path, corpus)
     assert ("data set a/b:c of the Hugging Face hub" if corpus.hub else "standard library and of numpy.") in text
+
+
+@pytest.mark.parametrize("configuration", ["", ":small"])
+@pytest.mark.parametrize(
+    "hub", ["{folder}/secret/novels", "{folder}/secret/novels/", "secret/deep/novels", "./secret/novels", "here/novels"]
+)
+def test_a_data_set_of_this_machine_is_named_without_its_place(tmp_path, monkeypatch, trained, hub, configuration):
+    (tmp_path / "here").mkdir()
+    monkeypatch.chdir(tmp_path)
+    _, text = card_of_corpus(trained, tmp_path, CorpusConfig(hub=hub.format(folder=tmp_path) + configuration))
+    name = f"novels{configuration}"
+    assert f"A local data set ({name}), split train." in text and "Hugging Face hub" not in text
+    assert shown_config(text)["corpus"]["hub"] == f"a local data set ({name})"
+    assert "secret" not in text and "here/" not in text and str(tmp_path) not in text
+
+
+@pytest.mark.parametrize(("content", "local"), [({"train.parquet": "0"}, True), ("a fingerprint", False)])
+def test_the_prepared_data_tells_a_folder_that_is_gone_from_the_hub(tmp_path, trained, content, local):
+    trained.data_path.mkdir()
+    manifest = {"format_version": 1, "input_hash": "0" * 64, "sequence_length": 8, "tokenizer_fingerprint": ""}
+    inputs = {"corpus": {"kind": "hub", "content": content}}
+    write_json(trained.data_path / "manifest.json", {**manifest, "inputs": inputs, "splits": {"train": {}, "validation": {}}})
+    _, text = card_of_corpus(trained, tmp_path, CorpusConfig(hub="secret/novels:small"))
+    assert ("A local data set (novels:small), split train." in text) == local == ("secret" not in text)
+    assert shown_config(text)["corpus"]["hub"] == ("a local data set (novels:small)" if local else "secret/novels:small")
 
 
 def test_a_folder_in_use_is_left_alone(tmp_path, trained):
@@ -203,11 +239,13 @@ def test_a_name_that_is_none_is_refused_before_anything_is_built(tmp_path, name)
         ),
     ],
 )
-def test_the_command_line_hands_its_options_on(monkeypatch, words, expected):
+def test_the_command_line_hands_its_options_on(tmp_path, monkeypatch, words, expected):
+    monkeypatch.chdir(tmp_path)
+    pathlib.Path("runs/demo").mkdir(parents=True)
     calls = []
     monkeypatch.setattr(sharing, "push_run", lambda *names, **settings: calls.append((names, settings)))
-    assert main(["push", "--run_dir", "runs/demo", "--repo", "me/mine", *words]) == 0
-    assert calls == [(("runs/demo", "me/mine"), expected)]
+    assert main(["push", "--run_dir", "demo", "--repo", "me/mine", *words]) == 0
+    assert calls == [((pathlib.Path("runs/demo"), "me/mine"), expected)]
 
 
 def test_an_empty_license_is_refused(capsys):
