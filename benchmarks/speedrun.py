@@ -9,8 +9,8 @@ training steps; compilation, validation and checkpoints are left out, for all al
 held-out documents, one half packed as the paper does, the other as blocks of one segment, under the same masks; a hash of them stands in
 the results.
 
-Results are merged after every cell, and cells that are there are skipped, so the whole can be taken over several evenings; a cell that
-was killed goes on where its last checkpoint stands. The plot is written beside the results.
+Results are merged after every cell, and cells that are there are skipped, so the whole can be taken over several evenings on one machine;
+a cell that was killed goes on where its last checkpoint stands (with --again it begins anew). The plot is written beside the results.
 """
 
 import argparse
@@ -43,17 +43,19 @@ from speedrun_plan import (
     with_length,
 )
 from speedrun_plot import longest_of_each, plot
+from speedrun_results import check_same_machine, merge, read_cells
 from speedrun_summary import changes, curve, table, times_to_quality, typical_speed, typical_step_seconds
 
 from electra_keras.backend import choose_backend
 from electra_keras.config import Config
 from electra_keras.config_loading import load_config, save_config
-from electra_keras.data.corpus import documents
-from electra_keras.data.prepare import prepare
+from electra_keras.data.corpus import documents, open_corpus
+from electra_keras.data.prepare import describe_inputs, prepare
 from electra_keras.data.prepared import read_manifest
 from electra_keras.data.sampling import sample_texts
 from electra_keras.data.tokenizer import VOCABULARY_FILE, WordPieceTokenizer
-from electra_keras.files import write_json
+from electra_keras.errors import UserError
+from electra_keras.files import locked_folder, sha256_of_json, write_json
 
 WIKI_VOCAB_SIZE = 8_192
 # Start of two processes, calibration, compilation and validation, on two cores.
@@ -77,14 +79,21 @@ class Corpus:
     @functools.cached_property
     def prepared(self) -> dict[str, str]:
         """Packing -> folder of prepared data; looked up once, since every look hashes the corpus' files."""
-        if not (self.folder / "vocabulary" / VOCABULARY_FILE).is_file():
-            config = load_config(self.config_path, self.source)
-            texts = sample_texts(documents(config.corpus), config.corpus.validation_fraction)
-            WordPieceTokenizer.train(texts, config.tokenizer).save(self.folder / "vocabulary")
+        self._train_vocabulary()
         folders = {name: self.folder / name for name in PACKINGS}
         for name, folder in folders.items():
             prepare(load_config(self.config_path, {**self.given, **PACKINGS[name]}), folder)
         return {name: os.fspath(folder) for name, folder in folders.items()}
+
+    def _train_vocabulary(self) -> None:
+        """Trains the vocabulary, unless one is there that was trained on the same text with the same settings."""
+        folder, config = self.folder / "vocabulary", load_config(self.config_path, self.source)
+        note, inputs = folder / "inputs.json", sha256_of_json(describe_inputs(config, open_corpus(config.corpus)))
+        if note.is_file() and json.loads(note.read_text(encoding="utf-8")) == inputs:
+            return
+        texts = sample_texts(documents(config.corpus), config.corpus.validation_fraction)
+        WordPieceTokenizer.train(texts, config.tokenizer).save(folder)
+        write_json(note, inputs)
 
     def training_data(self, packing: str) -> dict[str, str]:
         """Returns what a packing's training split consists of: its name, and a hash of the shards' checksums."""
@@ -97,10 +106,11 @@ class Measurement:
 
     Args:
         arguments: of the command line.
+        lock: file descriptor that holds the work folder. The trainings inherit it, so that one that outlives this process still holds it.
     """
 
-    def __init__(self, arguments: argparse.Namespace):
-        self.arguments = arguments
+    def __init__(self, arguments: argparse.Namespace, lock: int):
+        self.arguments, self.lock = arguments, lock
         self.work_dir = pathlib.Path(arguments.work_dir)
         data = self.work_dir / "data"
         self.corpora = {name: Corpus(name, data, arguments.config, arguments.wiki_files) for name in corpus_names(arguments)}
@@ -138,6 +148,7 @@ class Measurement:
             **{name: found[name] for name in ("num_parameters", "held_out_examples", "held_out_sha256", "by_packing")},
             "curve": points,
             "machine": machine,
+            "backend": os.environ["KERAS_BACKEND"],
         }
 
     def _calibration(self, cell: Cell, config: Config, folder: pathlib.Path, data: Mapping[str, str]) -> dict[str, float]:
@@ -171,7 +182,9 @@ class Measurement:
             "result": os.fspath(paths["result.json"]),
         }
         write_json(paths["job.json"], job)
-        subprocess.run([sys.executable, pathlib.Path(__file__).with_name("speedrun_cells.py"), paths["job.json"]], check=True)
+        command = [sys.executable, pathlib.Path(__file__).with_name("speedrun_cells.py"), paths["job.json"]]
+        if status := subprocess.run(command, pass_fds=[self.lock]).returncode:
+            raise UserError(f"{cell.name}: its training ended with status {status}. The same command goes on from its last checkpoint.")
         return json.loads(paths["result.json"].read_text(encoding="utf-8"))
 
 
@@ -182,32 +195,6 @@ def corpus_names(arguments: argparse.Namespace) -> list[str]:
     if unknown:
         raise SystemExit(f"There is no text for {', '.join(unknown)}: --wiki_files gives en_wiki's.")
     return arguments.corpora or names
-
-
-def read_cells(path: pathlib.Path) -> dict[str, dict[str, Any]]:
-    """Returns name -> row of the results that are there."""
-    return json.loads(path.read_text(encoding="utf-8"))["cells"] if path.is_file() else {}
-
-
-def merge(cells: Mapping[str, dict[str, Any]], name: str, row: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """Returns the rows with a new one, in the place of an older of its name.
-
-    Raises:
-        ValueError: it was trained or validated on other examples than the rest of its corpus.
-    """
-    merged = {**cells, name: row}
-    for other, old in merged.items():
-        if old["corpus"] != row["corpus"]:
-            continue
-        if old["held_out_sha256"] != row["held_out_sha256"]:
-            raise ValueError(f"{name} was validated on other examples than {other}: text or vocabulary have changed. Use another --out.")
-        ours, theirs = row["training_data"], old["training_data"]
-        if ours["packing"] == theirs["packing"] and ours["sha256"] != theirs["sha256"]:
-            raise ValueError(
-                f"{name} was trained on other examples than {other}: text, vocabulary or the packing of {ours['packing']} have changed. "
-                f"Take {other} out of the results, or use another --out."
-            )
-    return merged
 
 
 def write_results(path: pathlib.Path, cells: Mapping[str, dict[str, Any]]) -> str:
@@ -246,31 +233,57 @@ def parse_arguments(argv: Sequence[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--validate_every_seconds", type=float, default=20.0, help="of training")
     parser.add_argument("--held_out_examples", type=int, default=2_048, help="at most; half of them in either packing")
     parser.add_argument("--calibration_steps", type=int, default=90)
-    return parser.parse_args(argv)
+    arguments = parser.parse_args(argv)
+    least = {"budget_minutes": 0.001, "validate_every_seconds": 0.001, "held_out_examples": 2, "calibration_steps": 6}
+    for name, value in least.items():
+        if not getattr(arguments, name) >= value:
+            parser.error(f"--{name} is {getattr(arguments, name):g}; it must be at least {value:g}.")
+    return arguments
 
 
 def main() -> None:
     """Measures the cells that are missing, and writes the results after every one."""
     arguments = parse_arguments()
+    try:
+        run(arguments)
+    except UserError as error:
+        raise SystemExit(f"speedrun.py: {error}") from None
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Does what the command line asks for.
+
+    Raises:
+        UserError: something that was given cannot be used, results are of another machine, or a training failed.
+    """
     out = pathlib.Path(arguments.out)
     found = read_cells(out)
     cells = select(plan(corpus_names(arguments), arguments.seeds, arguments.budget_minutes), arguments.cells)
     if arguments.list:
         print(show(cells, found))
         return
-    choose_backend(None, load_config(arguments.config).backend)
-    measurement = Measurement(arguments)
+    backend = choose_backend(None, load_config(arguments.config).backend)
+    pathlib.Path(arguments.work_dir).mkdir(parents=True, exist_ok=True)
+    refusal = f"Another sitting, or a training that it has left behind, is at work in {arguments.work_dir}. Wait for it, or end it."
+    with locked_folder(arguments.work_dir, refusal) as lock:
+        measure_missing(Measurement(arguments, lock), cells, out, backend)
+    print(write_results(out, read_cells(out)))
+
+
+def measure_missing(measurement: Measurement, cells: Sequence[Cell], out: pathlib.Path, backend: str) -> None:
+    """Measures the cells that are not in the results, or all where that is asked for, and writes the results after every one."""
+    arguments, found = measurement.arguments, read_cells(out)
     for cell in cells:
         if cell.name in found and not arguments.again:
             changed = found[cell.name]["settings"] != settings(measurement.config(cell), VARIANTS[cell.variant])
             print(f"{cell.name}: there already{', but measured with other settings; see --again' if changed else ''}", flush=True)
             continue
+        check_same_machine(out, found, describe(), backend)
         print(f"{cell.name}: {VARIANTS[cell.variant].what}", flush=True)
         row = measurement.measure(cell)
         found = merge(found, cell.name, row)
         write_results(out, found)
         print(f"{cell.name}: trained for {row['trained_minutes']:.2f} of {cell.minutes:g} minutes", flush=True)
-    print(write_results(out, found))
 
 
 if __name__ == "__main__":

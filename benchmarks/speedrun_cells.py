@@ -24,6 +24,7 @@ from electra_keras.data.dataset import held_out_batches
 from electra_keras.data.examples import ExampleSource, evenly_spread
 from electra_keras.data.masking import Batch
 from electra_keras.data.prepared import PreparedData
+from electra_keras.errors import UserError
 from electra_keras.files import write_json
 from electra_keras.objectives import build_objective
 from electra_keras.objectives.protocol import Sampler
@@ -235,7 +236,11 @@ def train_opening(run: TimedRun, config: Config, model: ElectraPretrainer, data:
 def main() -> None:
     """Runs the job and writes its result where the job says."""
     job = json.loads(pathlib.Path(sys.argv[1]).read_text(encoding="utf-8"))
-    write_json(job["result"], train_cell(job))
+    try:
+        result = train_cell(job)
+    except UserError as error:
+        raise SystemExit(f"speedrun_cells.py: {error}") from None
+    write_json(job["result"], result)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ discriminators of the corpus look at the results. The trainings must lie where t
 
 import argparse
 import dataclasses
-import json
 import pathlib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -19,11 +18,13 @@ import numpy as np
 from scipy.special import expit
 from sklearn.metrics import log_loss
 from speedrun_plan import HELD_OUT_PACKINGS, VARIANTS, matching
+from speedrun_results import read_cells
 
 from electra_keras.artifacts import RunDirectory
 from electra_keras.backend import choose_backend
 from electra_keras.data.dataset import held_out_batches
 from electra_keras.data.prepared import PreparedData
+from electra_keras.errors import UserError
 from electra_keras.files import write_json
 from electra_keras.metrics import detection_metrics
 
@@ -42,11 +43,11 @@ def generator_cell(rows: Rows, corpus: str, variant: str) -> str:
     """Returns the name of a variant's longest training on a corpus, of several the one with the lowest seed.
 
     Raises:
-        ValueError: there is none.
+        UserError: there is none.
     """
     names = [name for name, row in rows.items() if (row["corpus"], row["variant"]) == (corpus, variant)]
     if not names:
-        raise ValueError(f"The results hold no training of {variant} on {corpus} whose generator could be taken.")
+        raise UserError(f"The results hold no training of {variant} on {corpus} whose generator could be taken.")
     return min(names, key=lambda name: (-rows[name]["minutes"], rows[name]["seed"]))
 
 
@@ -54,12 +55,14 @@ def open_cell(work_dir: pathlib.Path, name: str, row: Mapping[str, Any]) -> RunD
     """Opens a training of the speed run.
 
     Raises:
-        ValueError: what lies there is not what the row was measured on.
+        UserError: what lies there is not what the row was measured on.
     """
-    run = RunDirectory.open(work_dir / "cells" / name / "run")
+    run = RunDirectory(work_dir / "cells" / name / "run")
+    if not run.exists():
+        raise UserError(f"{run.path} holds no training. Name the --work_dir of {name}, or measure it again.")
     found = run.config.training
     if not run.is_finished or (found.num_steps, found.seed) != (row["num_steps"], row["seed"]):
-        raise ValueError(f"{run.path} is not the training that the results tell of ({row['num_steps']} steps). Measure {name} again.")
+        raise UserError(f"{run.path} is not the training that the results tell of ({row['num_steps']} steps). Measure {name} again.")
     return run
 
 
@@ -86,7 +89,7 @@ def corrupt_held_out(run: RunDirectory, data_dir: pathlib.Path, row: Mapping[str
         row: what the results say of the run.
 
     Raises:
-        ValueError: the prepared data gives other examples, masks or random numbers than the run was validated on.
+        UserError: the prepared data gives other examples, masks or random numbers than the run was validated on.
     """
     from keras.ops import convert_to_numpy
     from speedrun_cells import ChosenExamples, sha256_of_batches
@@ -99,7 +102,7 @@ def corrupt_held_out(run: RunDirectory, data_dir: pathlib.Path, row: Mapping[str
     num_examples = row["held_out_examples"]
     batches = [*held_out_batches(ChosenExamples(splits, num_examples), run.tokenizer(), run.config, num_examples)[0]]
     if sha256_of_batches(batches) != row["held_out_sha256"]:
-        raise ValueError(f"{data_dir} gives other held-out examples than {run.path} was validated on. Measure it again.")
+        raise UserError(f"{data_dir} gives other held-out examples than {run.path} was validated on. Measure it again.")
     predict = forward_function(build_models(run, row)["generator"])
     corrupted = []
     for x, original_ids, weights in batches:
@@ -161,8 +164,22 @@ def main() -> None:
     parser.add_argument("--generators", nargs="+", default=["paper", "modern"], help="variants whose generators make the replacements")
     parser.add_argument("--cells", nargs="+", default=[], help="shell patterns of names: the trainings to compare; all by default")
     arguments = parser.parse_args()
+    try:
+        run(arguments)
+    except UserError as error:
+        raise SystemExit(f"speedrun_detection.py: {error}") from None
+
+
+def run(arguments: argparse.Namespace) -> None:
+    """Does what the command line asks for.
+
+    Raises:
+        UserError: something that was given cannot be used.
+    """
     choose_backend(None, None)
-    measured = json.loads(pathlib.Path(arguments.results).read_text(encoding="utf-8"))["cells"]
+    measured = read_cells(pathlib.Path(arguments.results))
+    if not measured:
+        raise UserError(f"{arguments.results} holds no training. Measure some with speedrun.py --out {arguments.results}.")
     rows = {name: measured[name] for name in matching([*measured], arguments.cells)}
     corpora = dict.fromkeys(row["corpus"] for row in rows.values())
     result = {corpus: compare(rows, corpus, arguments.generators, pathlib.Path(arguments.work_dir)) for corpus in corpora}

@@ -13,6 +13,7 @@ from typing import Any
 
 from electra_keras.config import Config
 from electra_keras.config_loading import config_differences, config_fields, flat_values, load_config
+from electra_keras.errors import UserError
 
 PAPER_WARMUP_FRACTION = 10_000 / 1_000_000
 OPENING_SHARE = 0.25
@@ -193,11 +194,11 @@ def matching(names: Sequence[str], patterns: Sequence[str]) -> list[str]:
     """Returns the names of cells that fit one of the shell patterns; all where there is none.
 
     Raises:
-        ValueError: a pattern fits no cell.
+        UserError: a pattern fits no cell.
     """
     for pattern in patterns:
         if not any(fnmatch.fnmatchcase(name, pattern) for name in names):
-            raise ValueError(f"{pattern!r} fits no cell, such as {names[0]}; speedrun.py --list shows them all.")
+            raise UserError(f"{pattern!r} fits no cell, such as {names[0]}; speedrun.py --list shows them all.")
     return [name for name in names if not patterns or any(fnmatch.fnmatchcase(name, pattern) for pattern in patterns)]
 
 
@@ -243,11 +244,11 @@ def steps_within(minutes: float, initialization_seconds: float, step_seconds: fl
     """Returns how many steps fit into a budget after the initialisation.
 
     Raises:
-        ValueError: not one does.
+        UserError: not one does.
     """
     steps = int((60.0 * minutes - initialization_seconds) / step_seconds)
     if steps < 1:
-        raise ValueError(
+        raise UserError(
             f"{minutes:g} minutes are too few: initialisation takes {initialization_seconds:.1f} s and a step {step_seconds:.3f} s. "
             "Raise --budget_minutes."
         )

@@ -5,6 +5,8 @@ import statistics
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+from electra_keras.errors import UserError
+
 Point = Mapping[str, float]
 # Metric -> whether less is better.
 METRICS = {"generator_loss": True, "detection_auc": False}
@@ -25,7 +27,7 @@ def typical_step_seconds(lines: Sequence[Mapping[str, Any]]) -> float:
     Where a training has an opening of other steps, both medians count by their shares of the steps.
 
     Raises:
-        ValueError: every report of a part has compilation in it.
+        UserError: every report of a part has compilation in it.
     """
     reports = _reports(lines)
     typical = _typical_seconds(reports)
@@ -39,7 +41,7 @@ def _typical_seconds(reports: Sequence[Report]) -> dict[bool, float]:
         if not report.has_compilation:
             seconds[report.is_opening].append(report.seconds / report.steps)
     if not all(seconds.values()):
-        raise ValueError("Every report of the training, or of its opening, holds a compilation; it needs more steps.")
+        raise UserError("Every report of the training, or of its opening, holds a compilation; it needs more steps.")
     return {is_opening: statistics.median(found) for is_opening, found in seconds.items()}
 
 

@@ -12,6 +12,8 @@ from witnesses.corpora import write_corpus
 
 from electra_keras.config import Config
 from electra_keras.config_loading import flat_values, load_config
+from electra_keras.errors import UserError
+from electra_keras.files import locked_folder
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SCRIPT = ROOT / "benchmarks" / "speedrun.py"
@@ -60,11 +62,11 @@ def test_cells_are_selected_by_pattern(planning):
         "builtin/no_pmi/10m/seed0",
         "en_wiki/paper/30m/seed1",
     ]
-    with pytest.raises(ValueError, match=r"'builtin/papr/\*' fits no cell"):
+    with pytest.raises(UserError, match=r"'builtin/papr/\*' fits no cell"):
         planning.select(cells, ["builtin/papr/*"])
     names = ["builtin/modern/10m/seed0", "builtin/modern/3m/seed0"]
     assert planning.matching(names, ["builtin/*/3m/*"]) == names[1:] and planning.matching(names, []) == names
-    with pytest.raises(ValueError, match=r"'\*/30m/\*' fits no cell, such as builtin/modern/10m/seed0; speedrun.py --list"):
+    with pytest.raises(UserError, match=r"'\*/30m/\*' fits no cell, such as builtin/modern/10m/seed0; speedrun.py --list"):
         planning.matching(names, ["*/30m/*"])
 
 
@@ -132,7 +134,7 @@ def test_a_length_sets_steps_reports_and_the_papers_warmup(planning):
 
 def test_steps_fill_what_the_initialisation_leaves_of_the_budget(planning):
     assert planning.steps_within(10.0, 6.0, 0.15) == 3_960
-    with pytest.raises(ValueError, match=r"0.1 minutes are too few: initialisation takes 6.0 s"):
+    with pytest.raises(UserError, match=r"0.1 minutes are too few: initialisation takes 6.0 s"):
         planning.steps_within(0.1, 6.0, 0.15)
     assert planning.steps_between_validations(3_960, 0.15, 20.0) == 133
     assert planning.steps_between_validations(100, 0.15, 20.0) == 25
@@ -160,10 +162,59 @@ def test_merging_replaces_a_row_and_refuses_other_examples(speedrun):
     assert [*speedrun.merge(cells, "c", row("en_wiki", "y", 3.0, trained_on="u"))] == ["a", "b", "c"]
     assert [*speedrun.merge(cells, "c", row("builtin", "x", 3.0, "segments", "u"))] == ["a", "b", "c"]
     assert cells["a"]["loss"] == 1.0
-    with pytest.raises(ValueError, match="c was validated on other examples than a"):
+    with pytest.raises(UserError, match="c was validated on other examples than a"):
         speedrun.merge(cells, "c", row("builtin", "y", 3.0))
-    with pytest.raises(ValueError, match=r"c was trained on other examples than a: .* packing of blocks .* Take a out"):
+    with pytest.raises(UserError, match=r"c was trained on other examples than a: .* packing of blocks .* Take a out"):
         speedrun.merge(cells, "c", row("builtin", "x", 3.0, trained_on="u"))
+
+
+def test_results_of_another_machine_or_backend_are_refused(speedrun, tmp_path):
+    machine = {"processor": "P", "cores": 2, "accelerator": None, "versions": {"keras": "3"}, "load_average_1m": 0.5}
+    cells = {"a": {"machine": {**machine, "load_average_1m": 2.0}}, "b": {"machine": machine, "backend": "jax"}}
+    speedrun.check_same_machine(tmp_path, cells, machine, "jax")
+    with pytest.raises(UserError, match=r"measured with other cores, versions\. Give another --out"):
+        speedrun.check_same_machine(tmp_path, cells, {**machine, "cores": 4, "versions": {"keras": "4"}}, "jax")
+    for name in cells:
+        with pytest.raises(UserError, match=r"measured with other backend\."):
+            speedrun.check_same_machine(tmp_path, {name: cells[name]}, machine, "torch")
+
+
+def test_a_vocabulary_is_that_of_the_text_and_of_the_configuration(speedrun, tmp_path):
+    text, config = tmp_path / "corpus.txt", tmp_path / "small.yaml"
+    write_corpus(text, documents=120)
+    config.write_text(SMALL)
+
+    def vocabulary():
+        corpus = speedrun.Corpus("en_wiki", tmp_path / "data", os.fspath(config), [os.fspath(text)])
+        assert len(corpus.prepared) == len(speedrun.PACKINGS)
+        path = pathlib.Path(corpus.given["tokenizer.vocab_file"])
+        return path.read_text(encoding="utf-8"), path.stat().st_mtime_ns
+
+    first = vocabulary()
+    assert vocabulary() == first
+    text.write_text(text.read_text(encoding="utf-8").replace("e", "zq"), encoding="utf-8")
+    assert "zq" not in first[0] and "zq" in vocabulary()[0]
+
+
+def test_what_cannot_be_used_is_one_line(speedrun, tmp_path, monkeypatch, capsys):
+    results = tmp_path / "other.json"
+    results.write_text('{"rows": []}', encoding="utf-8")
+    wrong = {
+        "'nope' fits no cell": ["--out", "a.json", "--list", "--cells", "nope"],
+        "other.json holds no results of speedrun.py": ["--out", os.fspath(results), "--list"],
+        "There is no configuration file nowhere.yaml": ["--out", "a.json", "--config", "nowhere.yaml"],
+    }
+    for message, arguments in wrong.items():
+        monkeypatch.setattr(sys, "argv", ["speedrun.py", *arguments])
+        with pytest.raises(SystemExit, match=f"speedrun.py: .*{message}"):
+            speedrun.main()
+    monkeypatch.setattr(sys, "argv", ["speedrun.py", "--out", "a.json", "--config", os.fspath(TINY), "--work_dir", os.fspath(tmp_path)])
+    with locked_folder(tmp_path, ""), pytest.raises(SystemExit, match="Another sitting"):
+        speedrun.main()
+    for option, value in {"budget_minutes": "0", "held_out_examples": "1", "calibration_steps": "5"}.items():
+        with pytest.raises(SystemExit):
+            speedrun.parse_arguments(["--out", "a.json", f"--{option}", value])
+        assert f"--{option} is {value}; it must be at least" in capsys.readouterr().err
 
 
 def test_the_plan_is_shown_with_the_time_that_is_left(speedrun, planning):
@@ -250,5 +301,5 @@ def test_the_generator_is_that_of_the_longest_training_and_the_lowest_seed(speed
 
     rows = {"a": row("paper", 10, 0), "b": row("paper", 30, 2), "c": row("paper", 30, 1), "d": row("paper", 30, 0, "en_wiki")}
     assert speedrun_detection.generator_cell(rows, "builtin", "paper") == "c"
-    with pytest.raises(ValueError, match="no training of modern on builtin"):
+    with pytest.raises(UserError, match="no training of modern on builtin"):
         speedrun_detection.generator_cell(rows, "builtin", "modern")

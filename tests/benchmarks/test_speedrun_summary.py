@@ -4,6 +4,8 @@ import pathlib
 
 import pytest
 
+from electra_keras.errors import UserError
+
 BENCHMARKS = pathlib.Path(__file__).resolve().parents[2] / "benchmarks"
 
 
@@ -53,7 +55,7 @@ def test_a_report_with_compilation_counts_at_the_typical_speed(summary):
         {"step": 20, "minutes": pytest.approx(minutes[1], abs=1e-4), "generator_loss": 5.0, "detection_auc": 0.6},
         {"step": 38, "minutes": pytest.approx(minutes[2], abs=1e-4), "generator_loss": 4.0, "detection_auc": 0.7},
     ]
-    with pytest.raises(ValueError, match="needs more steps"):
+    with pytest.raises(UserError, match="needs more steps"):
         summary.curve(lines[:2], 0.0)
 
 
@@ -66,7 +68,7 @@ def test_an_opening_has_a_typical_speed_of_its_own(summary):
         pytest.approx((6 + 12) / 60, abs=1e-4),
         pytest.approx(48 / 60, abs=1e-4),
     ]
-    with pytest.raises(ValueError, match="or of its opening"):
+    with pytest.raises(UserError, match="or of its opening"):
         summary.typical_step_seconds(lines[:3])
 
 
