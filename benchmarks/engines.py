@@ -17,7 +17,9 @@ from products import products_step
 from shapes import SHAPES, Shape, random_batches
 from turns import take_answers
 
-from electra_keras.backend import BACKENDS, compute_in_asking_thread, use_wide_vectors
+from electra_keras.backend import BACKENDS
+from electra_keras.process import compute_in_asking_thread, use_wide_vectors
+from electra_keras.training.kept_memory import keep_freed_memory
 
 OUR_ENGINES = BACKENDS
 MATMUL_ENGINES = {"matmul_jax": "jax", "matmul_torch": "torch"}
@@ -88,7 +90,7 @@ def build(job: Job) -> Run:
         from peers import build_step
 
         return loop_run(build_step(engine, shape, precision), shape)
-    # As the command does for itself.
+    # As commands do for themselves.
     use_wide_vectors()
     if library_of(engine) == "jax":
         compute_in_asking_thread()
@@ -129,6 +131,8 @@ def fit_run(shape: Shape, precision: str) -> Run:
         training=TrainingConfig(num_steps=100_000, batch_size=shape.batch_size, precision=precision),
     )
     model = build_pretrainer(config, shape.vocab_size)
+    # As a run does before it trains.
+    keep_freed_memory()
 
     class Stopwatch(keras.callbacks.Callback):
         """Times from the end of the first step to the end of the last, waiting for the device at both."""
@@ -185,8 +189,6 @@ def repeated(step: Callable[[], None]) -> Run:
 
 def products_run(library: str, shape: Shape, precision: str) -> Run:
     """Returns the runner of a step's products alone, with its memory kept as training keeps it."""
-    from electra_keras.training.kept_memory import keep_freed_memory
-
     keep_freed_memory()
     return repeated(products_step(library, shape, precision))
 

@@ -32,7 +32,7 @@ def losses(data_dir: str, weights_file: pathlib.Path, num_steps: int) -> list[fl
     """
     from keras import ops
 
-    from electra_keras.artifacts import load_arrays, save_arrays
+    from electra_keras.arrays import load_arrays, save_arrays
     from electra_keras.config_loading import load_config
     from electra_keras.data.dataset import training_batches
     from electra_keras.data.prepare import prepare

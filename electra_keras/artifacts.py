@@ -19,21 +19,16 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load_file, save
-
+from electra_keras.arrays import Arrays, load_arrays, save_arrays
 from electra_keras.config import Config
 from electra_keras.config_loading import load_config, save_config
 from electra_keras.data.tokenizer import WordPieceTokenizer
 from electra_keras.errors import RunError
-from electra_keras.files import atomic_open, locked_folder, sha256_of, write_json
+from electra_keras.files import atomic_open, locked_folder, sha256_of, sync_folder, write_json
 
 FORMAT_VERSION = 1
 CONFIG, RUN, METRICS, WEIGHTS, CHECKPOINTS, DATA = "config.yaml", "run.json", "metrics.jsonl", "weights.safetensors", "checkpoints", "data"
 STATE, CHECKPOINT = "state.safetensors", "checkpoint.json"
-
-Arrays = dict[str, np.ndarray]
 
 
 class Checkpoint:
@@ -155,8 +150,9 @@ class RunDirectory:
 
     @property
     def data_path(self) -> pathlib.Path:
-        """Where the run keeps its prepared corpus."""
-        return self.path / DATA
+        """Where the run's prepared corpus is: where it was prepared, or else in the run's own folder."""
+        elsewhere = self.description.get("data_dir") if self.exists() else None
+        return pathlib.Path(elsewhere) if elsewhere and os.path.isdir(elsewhere) else self.path / DATA
 
     def tokenizer(self) -> WordPieceTokenizer:
         """Loads the vocabulary the run was trained with.
@@ -220,6 +216,8 @@ class RunDirectory:
         if folder.exists():
             shutil.rmtree(folder)
         os.replace(temporary, folder)
+        # The older ones go only once this one would survive a power cut.
+        sync_folder(folder.parent)
         kept = [checkpoint.folder for checkpoint in self.checkpoints() if checkpoint.step <= step][-keep:]
         for checkpoint in self.checkpoints():
             if checkpoint.folder not in kept:
@@ -254,9 +252,12 @@ class RunDirectory:
         if self.is_finished:
             path = self.path / WEIGHTS
             if not self.weights_are_whole():
-                raise RunError(
-                    f"{path} is missing or damaged. Resume the run to write it again (`electra-keras pretrain ... --resume true`)."
+                remedy = (
+                    "Resume the run to write it again (`electra-keras pretrain ... --resume true`)."
+                    if self.checkpoints()
+                    else "Restore it."
                 )
+                raise RunError(f"{path} is missing or damaged. {remedy}")
             return load_arrays(path)
         checkpoint = self.newest_checkpoint(report)
         if checkpoint is None:
@@ -299,22 +300,3 @@ class RunDirectory:
             except ValueError as error:
                 raise RunError(f"{path}, line {number} is no line of metrics: {error}. Remove the line.") from error
             yield line, text
-
-
-def save_arrays(path: pathlib.Path, arrays: Arrays) -> None:
-    """Writes arrays as safetensors, atomically."""
-    contiguous = {name: np.asarray(array, order="C") for name, array in arrays.items()}
-    with atomic_open(path, "wb") as file:
-        file.write(save(contiguous))
-
-
-def load_arrays(path: pathlib.Path) -> Arrays:
-    """Reads arrays from safetensors.
-
-    Raises:
-        RunError: the file is missing, truncated, or no safetensors file.
-    """
-    try:
-        return load_file(path)
-    except (OSError, SafetensorError) as error:
-        raise RunError(f"{path} cannot be read as safetensors: {error}") from error

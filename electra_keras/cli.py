@@ -7,7 +7,6 @@ it runs, so that `--help` answers at once and the backend is chosen before keras
 import argparse
 import contextlib
 import dataclasses
-import errno
 import json
 import math
 import os
@@ -18,17 +17,16 @@ from typing import Any
 import jsonargparse
 
 from electra_keras import __version__, terminal
-from electra_keras.backend import compute_in_asking_thread, is_installed, load_backend
-from electra_keras.cli_exchange import EXPORT_OPTIONS, FINISHED_RUN, IMPORT_OPTIONS, PUSH_OPTIONS, export, import_model, named_run, push
+from electra_keras.backend import is_installed
+from electra_keras.cli_exchange import EXPORT_OPTIONS, FINISHED_RUN, IMPORT_OPTIONS, PUSH_OPTIONS, export, import_model, push
 from electra_keras.cli_messages import explained_figures, plain_message, refuse_unknown_words
 from electra_keras.config import Config, check_one_source
 from electra_keras.config_loading import add_config_arguments, config_fields, given_overrides, load_config
 from electra_keras.errors import ConfigError, UserError
+from electra_keras.files import MENDABLE
+from electra_keras.process import compute_in_asking_thread, load_backend
 from electra_keras.standard_output import lasting_output, reports_on_stderr
 from electra_keras.text_lines import check_text_file, line_batches, typed_lines
-
-# Failures of the machine that the user can mend; any other OSError is a bug and keeps its traceback.
-_MENDABLE = {errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS, errno.ENAMETOOLONG}
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -41,9 +39,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         The exit code: 0; 2 when something the user gave cannot be used, with one message on stderr; 128 plus its number when a
         signal stopped the command (Ctrl-C: 130).
     """
-    # In a pipe or a log file, too, a line shall be there as soon as it is printed, and before the error that may follow.
+    # In a pipe or a log file, too, a line shall be there as soon as it is printed, and before the error that may follow. Names of files
+    # and text may hold what the stream cannot spell.
     if hasattr(sys.stdout, "reconfigure"):
-        sys.stdout.reconfigure(line_buffering=True)
+        sys.stdout.reconfigure(line_buffering=True, errors="backslashreplace")
     try:
         _run(sys.argv[1:] if argv is None else list(argv))
         # Where nobody reads its help, argparse keeps the error to itself; it comes again here.
@@ -63,7 +62,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except OSError as error:
-        if error.errno not in _MENDABLE:
+        if error.errno not in MENDABLE:
+            # A bug, which keeps its traceback.
             raise
         place = f": {error.filename}" if error.filename else ""
         print(f"electra-keras: error: {error.strerror}{place}. Free some space, or choose another folder or name.", file=sys.stderr)
@@ -72,9 +72,8 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(argv: list[str]) -> None:
     refuse_unknown_words(argv, {name: command.known_options() for name, command in _COMMANDS.items()})
-    parser = build_parser(resuming=any(word.partition("=")[0] == "--resume" for word in argv))
     try:
-        arguments = parser.parse_args(argv).as_flat()
+        arguments = build_parser().parse_args(argv).as_flat()
     except argparse.ArgumentError as error:
         raise ConfigError(plain_message(str(error), _COMMANDS, next(iter(argv), None))) from None
     except SystemExit:
@@ -130,8 +129,9 @@ def evaluate(arguments: Mapping[str, Any]) -> None:
         raise ConfigError("--files and --data_dir are both given; give one.")
 
     from electra_keras.artifacts import RunDirectory
+    from electra_keras.detector import run_folder
 
-    run = RunDirectory.open(named_run(arguments["run_dir"]))
+    run = RunDirectory.open(run_folder(arguments["run_dir"]))
     load_backend(arguments.get("backend"), run.config.backend)
 
     from electra_keras.evaluation import evaluate as measure
@@ -178,8 +178,9 @@ def detect(arguments: Mapping[str, Any]) -> None:
 def _formatted(batches: Iterable[Sequence[Any]], output_format: str, *, refuse_empty: bool) -> Iterator[list[str]]:
     """Yields output lines for every batch of detections, after setting standard output up for them."""
     color = output_format == "text" and terminal.use_color(sys.stdout)
-    # JSON is UTF-8 whatever the locale says; text goes to a terminal that may not know every character.
-    sys.stdout.reconfigure(**({"encoding": "utf-8"} if output_format == "json" else {"errors": "backslashreplace"}))
+    if output_format == "json":
+        # JSON is UTF-8 whatever the locale says.
+        sys.stdout.reconfigure(encoding="utf-8")
     heading = [terminal.legend()] if color else []
     for detections in batches:
         if refuse_empty and not detections[0].tokens:
@@ -210,7 +211,12 @@ _CONFIG = {
     "metavar": "C.yaml",
     "help": "configuration; configs/ holds ready ones, and every --section.field overrides it",
 }
-_RESUMED_CONFIG = {**_CONFIG, "help": f"{_CONFIG['help']}; with --resume, by default the config.yaml of the run in --run_dir"}
+_PRETRAIN_CONFIG = {
+    **_CONFIG,
+    # Checked once it is known whether there is a run to go on with.
+    "required": False,
+    "help": f"{_CONFIG['help']}; with --resume, by default the config.yaml of the run in --run_dir",
+}
 _DATA_DIR = {"metavar": "D", "help": "folder of prepared data (default: data in the run's folder)"}
 _BACKEND = {"metavar": "{jax,tensorflow,torch}", "help": "Keras backend; wins over KERAS_BACKEND and the run's"}
 _COMMANDS = {
@@ -227,7 +233,7 @@ _COMMANDS = {
         pretrain,
         "train a generator and a discriminator",
         {
-            "--config": _RESUMED_CONFIG,
+            "--config": _PRETRAIN_CONFIG,
             "--run_dir": {"required": True, "metavar": "D", "help": "folder of the run"},
             "--resume": {
                 "type": bool,
@@ -275,12 +281,8 @@ _COMMANDS = {
 }
 
 
-def build_parser(*, resuming: bool = False) -> jsonargparse.ArgumentParser:
-    """Returns the parser of all commands; it raises argparse.ArgumentError instead of leaving the process.
-
-    Args:
-        resuming: whether `pretrain` may do without --config, which the run then has itself.
-    """
+def build_parser() -> jsonargparse.ArgumentParser:
+    """Returns the parser of all commands; it raises argparse.ArgumentError instead of leaving the process."""
     parser = jsonargparse.ArgumentParser(
         prog="electra-keras",
         description="ELECTRA pre-training in Keras 3: raw text in, a trained encoder and a replaced-token detector out.",
@@ -292,9 +294,7 @@ def build_parser(*, resuming: bool = False) -> jsonargparse.ArgumentParser:
     for name, command in _COMMANDS.items():
         part = jsonargparse.ArgumentParser(description=command.help, exit_on_error=False, allow_abbrev=False)
         for option, settings in command.options.items():
-            # --config otherwise stays required, so that argparse names all that is missing at once.
-            optional = {"required": False} if resuming and settings is _RESUMED_CONFIG else {}
-            part.add_argument(option, **{"default": argparse.SUPPRESS, **settings, **optional})
+            part.add_argument(option, **{"default": argparse.SUPPRESS, **settings})
         if command.takes_config:
             add_config_arguments(part)
         subcommands.add_subcommand(name, part, help=command.help)

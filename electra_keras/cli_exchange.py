@@ -1,12 +1,10 @@
 """The commands that exchange models with other libraries and the hub: their options, and what they run."""
 
-import contextlib
-import os
 from collections.abc import Mapping
 from typing import Any
 
-from electra_keras.backend import prepare_backend
-from electra_keras.errors import ConfigError, RunError
+from electra_keras.errors import ConfigError
+from electra_keras.process import prepare_backend
 
 FINISHED_RUN = {"required": True, "metavar": "D", "help": "a run's folder, or its name under runs/"}
 IMPORT_OPTIONS: Mapping[str, Mapping[str, Any]] = {
@@ -41,18 +39,6 @@ PUSH_OPTIONS: Mapping[str, Mapping[str, Any]] = {
 }
 
 
-def named_run(run_dir_or_name: str) -> str | os.PathLike:
-    """Returns the folder of the run that a user names as `detect --model` takes it; the name itself where there is none.
-
-    The command then says that it holds no run, in its turn among what else may be wrong.
-    """
-    from electra_keras.detector import run_folder
-
-    with contextlib.suppress(RunError):
-        return run_folder(run_dir_or_name)
-    return run_dir_or_name
-
-
 def import_model(arguments: Mapping[str, Any]) -> None:
     """Makes a run directory of a model from elsewhere."""
     from electra_keras.interop.importing import import_run
@@ -63,10 +49,11 @@ def import_model(arguments: Mapping[str, Any]) -> None:
 
 def export(arguments: Mapping[str, Any]) -> None:
     """Writes a run's models in another library's layout."""
+    from electra_keras.detector import run_folder
     from electra_keras.interop.exporting import export_run
 
     prepare_backend(None, None)
-    export_run(named_run(arguments["run_dir"]), arguments["to"], arguments["out_dir"])
+    export_run(run_folder(arguments["run_dir"]), arguments["to"], arguments["out_dir"])
 
 
 def push(arguments: Mapping[str, Any]) -> None:
@@ -74,10 +61,11 @@ def push(arguments: Mapping[str, Any]) -> None:
     if not arguments["license"].strip():
         raise ConfigError("--license is empty. Name the licence of the data, or leave it out for 'unknown'.")
 
+    from electra_keras.detector import run_folder
     from electra_keras.interop.sharing import push_run
 
     push_run(
-        named_run(arguments["run_dir"]),
+        run_folder(arguments["run_dir"]),
         arguments["repo"],
         private=arguments["private"],
         license=arguments["license"],

@@ -34,7 +34,8 @@ def load_config(path: str | os.PathLike | None, overrides: Mapping[str, Any] | N
 
     Args:
         path: YAML file with a mapping of sections; None for the defaults alone.
-        overrides: dotted field name -> value, as in `{"training.num_steps": 10}`; a string is converted to the field's type.
+        overrides: dotted field name -> value, as in `{"training.num_steps": 10}`; a string is converted to the field's type. A corpus
+            among them, of files or on the hub, takes the place of the file's, of whichever kind that is.
 
     Raises:
         ConfigError: the file cannot be read, or a field is unknown, or a value has the wrong type or range.
@@ -44,8 +45,8 @@ def load_config(path: str | os.PathLike | None, overrides: Mapping[str, Any] | N
     if path is not None:
         for name, value in _flatten(read_yaml(path), str(path)).items():
             given[name] = (_convert(fields, name, value, str(path), from_text=False), f"{path}: ")
-    for name, value in (overrides or {}).items():
-        given[name] = (_convert(fields, name, value, "", from_text=True), "")
+    chosen = {name: (_convert(fields, name, value, "", from_text=True), "") for name, value in (overrides or {}).items()}
+    given |= _without_other_corpus(chosen) | chosen
     recipe = given["recipe"][0] if "recipe" in given else Config.recipe
     values = {name: (value, f"recipe {recipe}: ") for name, value in RECIPES[recipe].items()} | given
     for name, (value, where) in values.items():
@@ -91,13 +92,8 @@ def add_config_arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def given_overrides(arguments: Mapping[str, Any]) -> dict[str, Any]:
-    """Picks the configuration fields out of parsed arguments, given as dotted name -> value.
-
-    A corpus among them, of files or on the hub, takes the place of the configuration's, of whichever kind that is.
-    """
-    given = {name: arguments[name] for name in config_fields() if name in arguments}
-    instead = {"corpus.files": {"corpus.hub": None}, "corpus.hub": {"corpus.files": []}}
-    return {name: value for source in given.keys() & instead.keys() for name, value in instead[source].items()} | given
+    """Picks the configuration fields out of parsed arguments, given as dotted name -> value."""
+    return {name: arguments[name] for name in config_fields() if name in arguments}
 
 
 def config_fields() -> dict[str, tuple[dataclasses.Field, Any]]:
@@ -185,6 +181,12 @@ def _parsed(where: str, name: str, kind: Any, value: Any) -> Any:
         return parser.parse_object({"value": value}).value
     except argparse.ArgumentError:
         raise ConfigError(f"{where}{_type_complaint(name, kind, value)}") from None
+
+
+def _without_other_corpus(chosen: Mapping[str, tuple[Any, str]]) -> dict[str, tuple[Any, str]]:
+    """Returns the emptied field of the kind of corpus that was not chosen, where the other one was."""
+    instead = {"corpus.files": ("corpus.hub", None), "corpus.hub": ("corpus.files", [])}
+    return {other: (empty, "") for name, (other, empty) in instead.items() if name in chosen and chosen[name][0]}
 
 
 def _type_complaint(name: str, kind: Any, value: Any) -> str:

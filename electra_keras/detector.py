@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 import numpy as np
 from scipy.special import expit
 
-from electra_keras.artifacts import Arrays, RunDirectory
+from electra_keras.arrays import Arrays
+from electra_keras.artifacts import RunDirectory
 from electra_keras.backend import choose_backend
 from electra_keras.config import Config
 from electra_keras.data.tokenizer import Encoding, WordPieceTokenizer

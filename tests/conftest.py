@@ -4,7 +4,7 @@ import os
 import pathlib
 import tempfile
 
-from electra_keras.backend import XLA_VARIABLE, use_wide_vectors
+from electra_keras.process import XLA_VARIABLE, use_wide_vectors
 
 # As commands do: what a test trains in its own process and what a command trains are compared to the last bit.
 use_wide_vectors()

@@ -129,6 +129,15 @@ def test_a_half_written_checkpoint_is_never_seen(run):
     run.newest_checkpoint().verify()
 
 
+def test_data_is_where_it_was_prepared_while_it_is_there(tmp_path, run):
+    elsewhere = tmp_path / "elsewhere"
+    other = RunDirectory.create(tmp_path / "other", run.config, run.tokenizer(), {"data_dir": str(elsewhere)})
+    assert other.data_path == other.path / "data"
+    elsewhere.mkdir()
+    assert other.data_path == elsewhere
+    assert run.data_path == run.path / "data"
+
+
 def test_final_weights_come_from_the_checkpoint_until_the_run_is_finished(run):
     with pytest.raises(RunError, match="no checkpoint yet"):
         run.final_weights()
@@ -164,12 +173,6 @@ def test_a_damaged_metrics_line_is_named(run, damaged):
     (run.path / "metrics.jsonl").write_text(f'{{"step": 1}}\n{damaged}\n{{"step": 2}}\n')
     with pytest.raises(RunError, match=r"metrics\.jsonl, line 2"):
         run.metrics()
-
-
-def test_what_is_no_safetensors_file_is_refused(tmp_path):
-    (tmp_path / "weights.safetensors").write_bytes(b"\x80\x04pickle")
-    with pytest.raises(RunError, match="cannot be read as safetensors"):
-        artifacts.load_arrays(tmp_path / "weights.safetensors")
 
 
 def test_a_locked_folder_goes_again_when_nothing_was_put_in(tmp_path):

@@ -12,7 +12,7 @@ import types
 
 import pytest
 
-from electra_keras import __version__, backend, cli, errors
+from electra_keras import __version__, cli, errors, process
 from electra_keras import detector as detector_module
 from electra_keras.artifacts import RunDirectory
 from electra_keras.cli import main
@@ -34,8 +34,8 @@ def quiet_environment(monkeypatch, tmp_path):
     monkeypatch.setenv("TF_CPP_MIN_LOG_LEVEL", "2")
     monkeypatch.setenv("XLA_FLAGS", "")
     chosen = []
-    monkeypatch.setattr(backend, "choose_backend", lambda argument, config: chosen.append((argument, config)) or "jax")
-    monkeypatch.setattr(backend, "import_keras_without_extras", lambda: None)
+    monkeypatch.setattr(process, "choose_backend", lambda argument, config: chosen.append((argument, config)) or "jax")
+    monkeypatch.setattr(process, "import_keras_without_extras", lambda: None)
     monkeypatch.setattr(cli, "is_installed", lambda name: True)
     return chosen
 
@@ -87,10 +87,10 @@ def error_of(capsys, argv):
         (["detect", "--text", "a", "--model", "absent"], "There is no run directory absent, nor runs/absent."),
         (["detect", "--text", "a"], "There is no finished run in runs/ yet. Train one with `make demo`"),
         (["evaluate"], "missing: --run_dir. Give it, or see --help."),
-        (["evaluate", "--run_dir", "absent"], "absent holds no run"),
+        (["evaluate", "--run_dir", "absent"], "There is no run directory absent, nor runs/absent."),
         (["evaluate", "--run_dir", "r", "--files", "a", "--data_dir", "d"], "--files and --data_dir are both given; give one."),
         (["pretrain", "--conifg", "c", "--run_dir", "r"], "unknown option --conifg. Did you mean --config?"),
-        (["pretrain"], "missing: --config, --run_dir. Give them, or see --help."),
+        (["pretrain"], "missing: --run_dir. Give it, or see --help."),
         (["pretrain", "--run_dir", "r"], "missing: --config. Give it, or see --help."),
         (["pretrain", "--run_dir", "r", "--resume=false"], "missing: --config. Give it, or see --help."),
         (["pretrain", "--run_dir", "r", "--resume"], "missing: --config. Give it, or see --help. r holds no run yet whose configuration"),
@@ -442,6 +442,16 @@ def test_detect_says_what_to_do_when_it_waits_for_typing(capsys, monkeypatch, de
     monkeypatch.setattr(sys, "stdin", terminal)
     assert main(["detect"]) == 0
     assert "Ctrl-D ends" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(("encoding", "name", "said"), [("ascii", "müll", r"m\xfcll"), ("utf-8", "out\udcff", r"out\udcff")])
+def test_names_of_files_that_the_output_cannot_spell_are_no_error(monkeypatch, encoding, name, said):
+    monkeypatch.setattr(cli, "_run", lambda argv: print(argv[0]))
+    raw = io.BytesIO()
+    with contextlib.redirect_stdout(io.TextIOWrapper(raw, encoding=encoding)) as stream:
+        assert main([name]) == 0
+        stream.flush()
+        assert raw.getvalue().decode() == f"{said}\n"
 
 
 def test_detect_survives_an_output_that_knows_ascii_only(monkeypatch, detector):

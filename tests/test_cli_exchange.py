@@ -37,10 +37,10 @@ def test_help_lists_every_option(capsys, command):
             "unrecognized arguments: run. `electra-keras export --help` lists the options.",
         ),
         ("export --run_dir run --to onnx --outdir out", "unknown option --outdir. Did you mean --out_dir?"),
-        ("export --run_dir absent --to onnx --out_dir out", "absent holds no run"),
+        ("export --run_dir absent --to onnx --out_dir out", "There is no run directory absent, nor runs/absent."),
         ("push --run_dir run", "missing: --repo"),
-        ("push --run_dir absent --repo owner/name", "absent holds no run"),
-        ("push --run_dir run --repo mine", "'mine' is no name on the hub; it must be OWNER/NAME"),
+        ("push --run_dir absent --repo owner/name", "There is no run directory absent, nor runs/absent."),
+        ("push --run_dir . --repo mine", "'mine' is no name on the hub; it must be OWNER/NAME"),
     ],
 )
 def test_an_option_that_cannot_be_used_is_one_message_and_code_2(tmp_path, monkeypatch, capsys, words, message):

@@ -248,7 +248,7 @@ def test_only_options_that_were_given_override():
     parser.add_argument("--out_dir")
     add_config_arguments(parser)
     arguments = parser.parse_args(["--out_dir", "x", "--training.num_steps", "5", "--corpus.files", "a", "b"])
-    assert given_overrides(vars(arguments)) == {"training.num_steps": "5", "corpus.files": ["a", "b"], "corpus.hub": None}
+    assert given_overrides(vars(arguments)) == {"training.num_steps": "5", "corpus.files": ["a", "b"]}
 
 
 @pytest.mark.parametrize(
@@ -258,20 +258,22 @@ def test_only_options_that_were_given_override():
         ({"corpus.files": ["a.txt"]}, ["a.txt"], None),
         ({"corpus.hub": "owner/other"}, [], "owner/other"),
         ({"corpus.files": ["a.txt"], "corpus.hub": "owner/other"}, ["a.txt"], "owner/other"),
+        ({"corpus.files": []}, [], "owner/name"),
     ],
 )
 def test_a_corpus_on_the_command_line_takes_the_place_of_the_configurations(tmp_path, given, files, hub):
     path = tmp_path / "config.yaml"
     path.write_text("corpus:\n  hub: owner/name\n")
-    corpus = load_config(path, given_overrides(given)).corpus
+    corpus = load_config(path, given).corpus
     assert (corpus.files, corpus.hub) == (files, hub)
 
 
-def test_a_hub_data_set_on_the_command_line_takes_the_place_of_files(tmp_path):
+@pytest.mark.parametrize(("hub", "files", "found"), [("owner/name", [], "owner/name"), ("null", ["a.txt"], None)])
+def test_a_hub_data_set_on_the_command_line_takes_the_place_of_files(tmp_path, hub, files, found):
     path = tmp_path / "config.yaml"
     path.write_text("corpus:\n  files: [a.txt]\n")
-    corpus = load_config(path, given_overrides({"corpus.hub": "owner/name"})).corpus
-    assert (corpus.files, corpus.hub) == ([], "owner/name")
+    corpus = load_config(path, {"corpus.hub": hub}).corpus
+    assert (corpus.files, corpus.hub) == (files, found)
 
 
 @pytest.mark.parametrize(

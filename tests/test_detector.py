@@ -328,8 +328,8 @@ def test_detection_loads_no_training_code(run):
 
 DETECT_AND_COUNT = """
 import sys
-from electra_keras import backend, cli
-backend.prepare_backend("jax", None)
+from electra_keras import cli, process
+process.prepare_backend("jax", None)
 import jax
 events = []
 jax.monitoring.register_event_listener(lambda name, **_: events.append(name))

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from safetensors.numpy import save
 
-from electra_keras.artifacts import Arrays
+from electra_keras.arrays import Arrays
 from electra_keras.data.vocabulary import SPECIAL_TOKENS
 from electra_keras.errors import UserError
 from electra_keras.files import atomic_open, write_json

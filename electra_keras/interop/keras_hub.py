@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from electra_keras.artifacts import Arrays, load_arrays, save_arrays
+from electra_keras.arrays import Arrays, load_arrays, save_arrays
 from electra_keras.backend import choose_backend
 from electra_keras.data.vocabulary import CONTINUATION, read_vocabulary
 from electra_keras.errors import UserError

@@ -11,7 +11,7 @@ from typing import Literal
 
 import numpy as np
 
-from electra_keras.artifacts import Arrays
+from electra_keras.arrays import Arrays
 from electra_keras.config import ModelConfig
 from electra_keras.errors import UserError
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from electra_keras.artifacts import Arrays
+from electra_keras.arrays import Arrays
 from electra_keras.data.tokenizer import WordPieceTokenizer
 from electra_keras.data.vocabulary import read_vocabulary
 from electra_keras.errors import UserError

@@ -5,7 +5,7 @@ import itertools
 
 import numpy as np
 
-from electra_keras.artifacts import Arrays
+from electra_keras.arrays import Arrays
 from electra_keras.config import Config, ModelConfig, ObjectiveConfig, PackingConfig, TokenizerConfig
 from electra_keras.data.tokenizer import WordPieceTokenizer
 from electra_keras.errors import ConfigError, UserError

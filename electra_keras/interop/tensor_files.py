@@ -10,7 +10,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load_file
 
-from electra_keras.artifacts import Arrays
+from electra_keras.arrays import Arrays
 from electra_keras.errors import UserError
 from electra_keras.interop.huggingface_tokenizer import read_json
 from electra_keras.interop.layout import listing

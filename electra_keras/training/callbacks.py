@@ -11,7 +11,8 @@ from collections.abc import Iterable
 import keras
 import numpy as np
 
-from electra_keras.artifacts import Arrays, RunDirectory
+from electra_keras.arrays import Arrays
+from electra_keras.artifacts import RunDirectory
 from electra_keras.errors import TrainingDiverged
 from electra_keras.training.clock import Clock
 from electra_keras.training.interrupts import Interrupts

@@ -7,7 +7,7 @@ from typing import Any
 import grain
 import numpy as np
 
-from electra_keras.artifacts import Arrays
+from electra_keras.arrays import Arrays
 
 _PREFIX = "clock/"
 

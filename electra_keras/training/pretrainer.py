@@ -8,7 +8,6 @@ from keras import ops
 from electra_keras.modeling.initializers import derive_seed
 from electra_keras.objectives.masked_tokens import sample_replacements
 from electra_keras.objectives.protocol import Batch, Measurement, Models, Objective, Phase, Sampler, Tensor
-from electra_keras.training.kept_memory import keep_freed_memory
 from electra_keras.training.measures import DetectionQuality, StepWatch, TokenMean
 from electra_keras.training.steps import step_mixin
 
@@ -66,12 +65,6 @@ class ElectraPretrainer(step_mixin(), keras.Model):
         """Applies the model that a finished run is used through: the discriminator where there is one."""
         model = self.models.get("discriminator") or next(iter(self.models.values()))
         return model({name: inputs[name] for name in model.input}, training=training)
-
-    def make_train_function(self, force: bool = False) -> Any:
-        """As Keras' own, which asks for the function whenever it trains; once there is one, the steps' memory is kept."""
-        if force or self.train_function is None:
-            keep_freed_memory()
-        return super().make_train_function(force)
 
     def measure(self, batch: Batch, counts: dict[str, Tensor], training: bool) -> tuple[Tensor, Measurement]:
         """Passes a (micro-)batch through the models.

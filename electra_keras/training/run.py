@@ -3,11 +3,13 @@
 import contextlib
 import dataclasses
 import os
+import pathlib
 from collections.abc import Callable
 
 import keras
 
-from electra_keras.artifacts import CONFIG, Arrays, RunDirectory
+from electra_keras.arrays import Arrays
+from electra_keras.artifacts import CONFIG, RunDirectory
 from electra_keras.config import Config
 from electra_keras.config_loading import config_differences
 from electra_keras.data.dataset import held_out_batches, training_batches
@@ -21,6 +23,7 @@ from electra_keras.training.callbacks import Checkpoints, MetricsLog, Session, V
 from electra_keras.training.clock import Clock, TimedBatches
 from electra_keras.training.initialization import check_start, initialize
 from electra_keras.training.interrupts import Interrupts
+from electra_keras.training.kept_memory import keep_freed_memory
 from electra_keras.training.optimizers import build_optimizer
 from electra_keras.training.pretrainer import ElectraPretrainer
 from electra_keras.training.progress import Progress
@@ -51,7 +54,7 @@ def pretrain(
         config: the run's configuration.
         run_dir: where everything goes; a new or empty folder unless `resume`.
         resume: goes on where the run stopped, or starts it where there is none; a finished one stays as it is.
-        data_dir: where the prepared corpus is or goes; inside the run directory by default.
+        data_dir: where the prepared corpus is or goes; by default where the run has it, for a new one inside its directory.
         report: takes lines for the user.
 
     Returns:
@@ -71,21 +74,27 @@ def _pretrain_alone(
 ) -> RunDirectory:
     """Does what `pretrain` promises, in a run directory that no other process trains in."""
     check_startable(run, config, resume)
-    if run.exists() and run.is_finished and run.config.training.num_steps == config.training.num_steps and run.weights_are_whole():
+    if run.exists() and is_done(run, config):
         report(f"{run.path} is finished: {config.training.num_steps:,} steps. Nothing to do; raise training.num_steps to train on.")
         return run
     if not run.exists():
         # Before the corpus is prepared, which may take an hour.
         build_objective(config.objective)
         check_start(config.model)
-    data = prepared_data(run, config, data_dir or run.data_path, report)
+    data_path = run.data_path if data_dir is None else pathlib.Path(data_dir)
+    data = prepared_data(run, config, data_path, report)
     model = build_pretrainer(config, data.tokenizer.vocab_size)
     train_to_the_end(run, config, model, data, enter_run(run, config, model, data, report))
     report(f"Finished: {run.path}")
     return run
 
 
-def prepared_data(run: RunDirectory, config: Config, folder: str | os.PathLike, report: Callable[[str], None]) -> PreparedData:
+def is_done(run: RunDirectory, config: Config) -> bool:
+    """Whether a run has made all steps that the configuration asks for, and its weights are whole."""
+    return run.is_finished and run.config.training.num_steps == config.training.num_steps and run.weights_are_whole()
+
+
+def prepared_data(run: RunDirectory, config: Config, folder: pathlib.Path, report: Callable[[str], None]) -> PreparedData:
     """Returns what a run is trained on; one that goes on keeps the data that it was started with, whatever has become of the corpus.
 
     Where that data is gone or damaged it is made again, and said to be other data where it is.
@@ -96,7 +105,7 @@ def prepared_data(run: RunDirectory, config: Config, folder: str | os.PathLike, 
     with contextlib.suppress(ShardError, TokenizerError):
         data = PreparedData.open(folder)
         # Runs of earlier versions do not say what they were started with; their own folder holds nothing else.
-        if data.manifest["input_hash"] == started_with or folder == run.data_path:
+        if data.manifest["input_hash"] == started_with or (started_with is None and folder == run.data_path):
             report(f"Reusing the prepared data in {folder}: the run was started with it.")
             return data
     data = prepare(config, folder, report)
@@ -123,6 +132,11 @@ def check_startable(run: RunDirectory, config: Config, resume: bool) -> None:
     RunDirectory.open(run.path)
     if not resume:
         raise RunError(f"{run.path} already holds a run. Add --resume true to go on with it, or choose another folder.")
+    if run.is_finished and not run.checkpoints() and (run.description.get("kind") == "imported" or not is_done(run, config)):
+        raise RunError(
+            f"{run.path} has trained weights, but no checkpoint of a training to go on with. "
+            f"Start a new run from them: --model.init_from {run.path}, and another --run_dir."
+        )
     old = run.config
     differences = [line for line in config_differences(old, config) if not line.startswith(tuple(f"{name}:" for name in RESUMABLE))]
     if differences:
@@ -180,7 +194,9 @@ def enter_run(run: RunDirectory, config: Config, model: ElectraPretrainer, data:
     """Creates the run directory, or puts the model where the run's newest checkpoint is."""
     if not run.exists():
         initialize(model.models, config, data, report)
-        RunDirectory.create(run.path, config, data.tokenizer, {"kind": "pretraining", "data": data.manifest["input_hash"]})
+        elsewhere = None if data.folder == run.data_path else os.path.abspath(data.folder)
+        description = {"kind": "pretraining", "data": data.manifest["input_hash"], "data_dir": elsewhere}
+        RunDirectory.create(run.path, config, data.tokenizer, description)
         return Start()
     if run.tokenizer().fingerprint != data.tokenizer.fingerprint:
         raise RunError(f"The corpus now has another vocabulary than {run.path} was started with. Restore it, or start a new run.")
@@ -235,6 +251,8 @@ def train(run: RunDirectory, config: Config, model: ElectraPretrainer, data: Pre
         Validation(session, training.validate_every_steps, *held_out),
         Checkpoints(session, training.checkpoint_every_steps, training.keep_checkpoints, interrupts),
     ]
+    # After the data are prepared, whose memory goes back.
+    keep_freed_memory()
     with interrupts.listening(), progress.running():
         session.clock.go_on()
         model.fit(

@@ -4,7 +4,7 @@ import keras
 import numpy as np
 from keras import ops
 
-from electra_keras.artifacts import Arrays
+from electra_keras.arrays import Arrays
 from electra_keras.errors import RunError
 from electra_keras.modeling.weights import load_named_weights, named_weights
 from electra_keras.training.pretrainer import ElectraPretrainer

@@ -219,4 +219,4 @@ def test_the_commands(tmp_path, theirs, monkeypatch, capsys):
     assert "Import it again with --generator_from." in capsys.readouterr().out
     assert main(["export", "--run_dir", "run", "--to", "onnxx", "--out_dir", "out2"]) == 2
     assert main(["export", "--run_dir", "absent", "--to", "huggingface", "--out_dir", "out2"]) == 2
-    assert "absent holds no run" in capsys.readouterr().err
+    assert "There is no run directory absent" in capsys.readouterr().err

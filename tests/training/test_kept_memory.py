@@ -8,7 +8,7 @@ import pytest
 from witnesses.tiny import VOCAB_SIZE, random_batch, tiny_config
 
 from electra_keras.training import kept_memory
-from electra_keras.training.run import build_pretrainer
+from electra_keras.training.run import build_pretrainer, pretrain
 
 PROGRAM = """
 import ctypes, json, resource, threading
@@ -95,14 +95,14 @@ def test_a_refused_setting_is_said(monkeypatch):
 
 
 @pytest.mark.backend
-def test_training_keeps_freed_memory_and_measuring_does_not(monkeypatch):
+def test_a_run_keeps_freed_memory_and_a_scripts_own_fit_does_not(monkeypatch, tmp_path, config, data_dir):
     calls = []
-    monkeypatch.setattr("electra_keras.training.pretrainer.keep_freed_memory", lambda: calls.append("kept"))
+    monkeypatch.setattr("electra_keras.training.run.keep_freed_memory", lambda: calls.append("kept"))
+    monkeypatch.setattr(kept_memory, "_keep_freed_memory", lambda: calls.append("kept by fit"))
     model = build_pretrainer(tiny_config(), VOCAB_SIZE)
     model.compile(optimizer=keras.optimizers.SGD(0.1))
     x, y, weights = random_batch()
-    model.test_on_batch(x, y, sample_weight=weights)
+    model.fit(x, y, sample_weight=weights, batch_size=len(y), verbose=0)
     assert calls == []
-    for _ in range(2):
-        model.train_on_batch(x, y, sample_weight=weights)
+    pretrain(config, tmp_path / "run", data_dir=data_dir, report=lambda line: None)
     assert calls == ["kept"]

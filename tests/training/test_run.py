@@ -76,6 +76,8 @@ def run_until(step, crash, config, path, data_dir):
 def test_a_finished_run_has_everything(finished, config, data_dir):
     run = RunDirectory.open(finished.path)
     assert run.description["data"] == PreparedData.open(data_dir).manifest["input_hash"]
+    # So that it goes on, and is evaluated, without being told again.
+    assert run.data_path == pathlib.Path(data_dir)
     assert run.is_finished
     assert run.config == dataclasses.replace(config, backend=keras.backend.backend())
     lines = run.metrics()
@@ -200,6 +202,17 @@ def test_a_finished_run_can_be_extended(tmp_path, config, data_dir):
     assert run.config.training.num_steps == 8
     with pytest.raises(RunError, match="num_steps can only be raised"):
         pretrain(config, run.path, resume=True, data_dir=data_dir)
+
+
+@pytest.mark.parametrize("kind", ["pretraining", "imported"])
+def test_trained_weights_without_a_checkpoint_are_not_trained_over(kind, tmp_path, config, data_dir):
+    run = RunDirectory.create(tmp_path / "run", config, PreparedData.open(data_dir).tokenizer, {"kind": kind})
+    run.append_metrics({"step": 6})
+    run.finish({"scalar": np.float32(1)})
+    longer = changed(config, "training", num_steps=8)
+    with pytest.raises(RunError, match=f"no checkpoint of a training to go on with.*--model.init_from {run.path}"):
+        pretrain(longer, run.path, resume=True, data_dir=data_dir)
+    assert run.is_finished and run.weights_are_whole() and run.metrics() == [{"step": 6}]
 
 
 @pytest.mark.parametrize("place", ["run/data", "beside"])

@@ -14,7 +14,7 @@ import numpy as np
 import onnx
 from onnx import TensorProto, helper, numpy_helper
 
-from electra_keras.artifacts import Arrays
+from electra_keras.arrays import Arrays
 from electra_keras.interop.formats.names import INPUTS, OUTPUT
 from electra_keras.interop.layout import ATTENTION_PARTS, LAYER_NORM_EPSILON, EncoderSize
 
