@@ -1,6 +1,6 @@
 """The configuration: one dataclass a YAML section; default, unit and range stand at the field, once.
 
-`option` is the only way a field is declared, so `--help`, the range checks and the YAML all read the same line.
+`option` is the only way a field is declared, so `--help`, the checks and the YAML all read the same line.
 Loading YAML files and command-line overrides into these classes lives in `electra_keras.config_loading`.
 """
 
@@ -8,57 +8,8 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any, Literal
 
+from electra_keras.config_sections import Section, option
 from electra_keras.errors import ConfigError
-
-
-def option(
-    default: Any,
-    help: str,
-    *,
-    minimum: float | None = None,
-    maximum: float | None = None,
-    above: float | None = None,
-    below: float | None = None,
-) -> Any:
-    """Declares a field: its default, its meaning with the unit, and the range checked on construction.
-
-    Args:
-        default: the value when a configuration is silent; lists are copied for every instance.
-        help: one line for `--help`, with the unit.
-        minimum: smallest value allowed.
-        maximum: largest value allowed.
-        above: the value must be larger than this.
-        below: the value must be smaller than this.
-    """
-    bounds = {"minimum": minimum, "maximum": maximum, "above": above, "below": below}
-    metadata = {"help": help, **{name: bound for name, bound in bounds.items() if bound is not None}}
-    if isinstance(default, list):
-        return dataclasses.field(default_factory=lambda: list(default), metadata=metadata)
-    return dataclasses.field(default=default, metadata=metadata)
-
-
-class Section:
-    """Base of all sections: checks every field's range when it is constructed."""
-
-    def __post_init__(self) -> None:
-        for field in dataclasses.fields(self):
-            check_range(field, getattr(self, field.name))
-
-
-def check_range(field: dataclasses.Field, value: Any) -> None:
-    """Raises ConfigError when a number lies outside the range declared at its field."""
-    if isinstance(value, bool) or not isinstance(value, (int, float)):
-        return
-    relations = {
-        "minimum": (lambda bound: value >= bound, "at least"),
-        "maximum": (lambda bound: value <= bound, "at most"),
-        "above": (lambda bound: value > bound, "above"),
-        "below": (lambda bound: value < bound, "below"),
-    }
-    for name, (holds, words) in relations.items():
-        if name in field.metadata and not holds(field.metadata[name]):
-            raise ConfigError(f"{field.name} is {value}; it must be {words} {field.metadata[name]}.")
-
 
 BUILTIN_PACKAGES = [
     "datasets",
@@ -184,28 +135,30 @@ class ModelConfig(Section):
                 f"not divisible by its num_heads {generator['num_heads']}; choose another fraction."
             )
 
+    def discriminator_shape(self) -> dict[str, int]:
+        """Returns num_layers, hidden_dim, num_heads and intermediate_dim of the discriminator, or of the encoder of `mlm`."""
+        return {name: getattr(self, name) for name in ("num_layers", "hidden_dim", "num_heads", "intermediate_dim")}
+
     def generator_shape(self) -> dict[str, int]:
-        """Returns the generator's num_layers, hidden_dim, num_heads and intermediate_dim, each at least 1."""
-
-        def scaled(size: int, fraction: float) -> int:
-            return max(1, round(size * fraction))
-
-        return {
-            "num_layers": scaled(self.num_layers, self.generator_depth_fraction),
-            "hidden_dim": scaled(self.hidden_dim, self.generator_width_fraction),
-            "num_heads": scaled(self.num_heads, self.generator_width_fraction),
-            "intermediate_dim": scaled(self.intermediate_dim, self.generator_width_fraction),
-        }
+        """Returns the generator's sizes under the names of `discriminator_shape`, each at least 1."""
+        fractions = {"num_layers": self.generator_depth_fraction}
+        sizes = self.discriminator_shape().items()
+        return {name: max(1, round(size * fractions.get(name, self.generator_width_fraction))) for name, size in sizes}
 
 
 @dataclasses.dataclass(frozen=True)
 class ObjectiveConfig(Section):
     """What is learned."""
 
-    name: str = option("electra", "a name in electra_keras.objectives: electra, mlm")
+    name: Literal["electra", "mlm"] = option("electra", "electra: replaced-token detection; mlm: masked language modelling")
     generator_weight: float = option(1.0, "factor of the generator's loss", minimum=0)
     discriminator_weight: float = option(50.0, "factor of the detection loss (paper, section 3.3)", minimum=0)
     temperature: float = option(1.0, "divides the generator's logits before replacements are drawn", above=0)
+
+    @property
+    def detects(self) -> bool:
+        """Whether there is a generator that replaces tokens, and a discriminator that tells which; known without loading keras."""
+        return self.name == "electra"
 
 
 @dataclasses.dataclass(frozen=True)

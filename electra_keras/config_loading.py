@@ -23,7 +23,8 @@ from typing import Any
 import jsonargparse
 import yaml
 
-from electra_keras.config import RECIPES, Config, Section, check_range, to_dict
+from electra_keras.config import RECIPES, Config, to_dict
+from electra_keras.config_sections import Section, check_range
 from electra_keras.errors import ConfigError
 from electra_keras.files import atomic_open
 from electra_keras.yaml_reading import read_yaml

@@ -17,7 +17,7 @@ from scipy.special import expit
 from electra_keras.arrays import Arrays
 from electra_keras.artifacts import RunDirectory
 from electra_keras.backend import choose_backend
-from electra_keras.config import Config
+from electra_keras.config import Config, ObjectiveConfig
 from electra_keras.data.tokenizer import Encoding, WordPieceTokenizer
 from electra_keras.data.windows import PaddedBatch, batches_of_few_shapes, split_windows, tight_batches
 from electra_keras.errors import RunError, UserError
@@ -161,7 +161,7 @@ def _read(name: str | os.PathLike) -> tuple[Config, WordPieceTokenizer, Arrays]:
     from electra_keras.interop.importing import read_pretrained
 
     pretrained = read_pretrained(name, only="discriminator")
-    _check_detects(name, pretrained.config.objective.name, pretrained.missing)
+    _check_detects(name, pretrained.config.objective, pretrained.missing)
     return pretrained.config, pretrained.tokenizer, pretrained.weights
 
 
@@ -194,14 +194,15 @@ def open_run(run_dir_or_name: str | os.PathLike) -> RunDirectory:
     """
     path = run_folder(run_dir_or_name)
     run = RunDirectory.open(path)
-    _check_detects(path, run.objective, run.description.get("missing", ()))
+    _check_detects(path, run.config.objective, run.description.get("missing", ()))
     return run
 
 
-def _check_detects(name: str | os.PathLike, objective: str, missing: Sequence[str]) -> None:
-    if objective == "mlm":
+def _check_detects(name: str | os.PathLike, objective: ObjectiveConfig, missing: Sequence[str]) -> None:
+    if not objective.detects:
         raise RunError(
-            f"{name} was trained with the objective mlm, which has no discriminator to detect with. Choose a run of the objective electra."
+            f"{name} was trained with the objective {objective.name}, which has no discriminator to detect with. "
+            "Choose a run of the objective electra."
         )
     if "detection head" in missing:
         raise RunError(f"{name} was imported without a detection head, so it cannot detect. Import a whole discriminator.")

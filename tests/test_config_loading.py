@@ -91,7 +91,9 @@ def test_a_section_left_empty_counts_as_absent(write):
         ("optimizer: {learning_rate: fast}", "optimizer.learning_rate is 'fast'; it must be a finite number"),
         ("optimizer: {learning_rate: .inf}", "optimizer.learning_rate is inf; it must be a finite number"),
         ("optimizer: {clip_norm: many}", "optimizer.clip_norm is 'many'; it must be a finite number, such as 0.0005 or 5e-4, or null"),
-        ("objective: {name: no}", "objective.name is False; it must be text; put it in quotes"),
+        ("corpus: {text_field: no}", "corpus.text_field is False; it must be text; put it in quotes"),
+        ("objective: {name: elektra}", "objective.name is 'elektra'; it must be one of electra, mlm. Did you mean electra?"),
+        ("objective: {name: no}", "objective.name is False; it must be one of electra, mlm."),
         ("corpus: {hub: 5}", "corpus.hub is 5; it must be text"),
         ("tokenizer: {lowercase: 1}", "tokenizer.lowercase is 1; it must be true or false"),
         ("corpus: {files: a.txt}", "corpus.files is 'a.txt'; it must be a list of texts"),
@@ -240,6 +242,7 @@ def test_every_field_is_an_option_with_range_and_default_in_its_help():
     assert "--training.num_steps INTEGER optimizer updates (at least 1; default: 1000000)" in text
     assert "--masking.train.mask_prob NUMBER" in text
     assert "(above 0; below 1; default: 0.15)" in text
+    assert "--objective.name {electra,mlm} " in text
     assert "--training.precision {float32,mixed_bfloat16,mixed_float16} Keras dtype policy (default: float32)" in text
 
 

@@ -1,6 +1,7 @@
 """Evaluation of a finished run against scikit-learn and an independent ELECTRA in PyTorch."""
 
 import dataclasses
+import shutil
 
 import numpy as np
 import pytest
@@ -9,11 +10,13 @@ from sklearn import metrics as sklearn_metrics
 from witnesses import electra_in_torch as witness
 from witnesses.corpora import write_corpus
 
+from electra_keras.artifacts import RunDirectory
 from electra_keras.config import CorpusConfig
 from electra_keras.data.dataset import held_out_batches
 from electra_keras.data.prepared import PreparedData
 from electra_keras.errors import CorpusError, RunError
 from electra_keras.evaluation import evaluate
+from electra_keras.files import write_json
 
 pytestmark = pytest.mark.backend
 
@@ -72,9 +75,12 @@ def test_missing_files_and_runs_are_named(finished, tmp_path):
         evaluate(tmp_path / "none", report=lambda line: None)
 
 
-def test_a_run_without_its_text_asks_for_some(finished):
+def test_a_run_is_measured_where_its_data_is_and_asks_for_some_where_it_is_gone(finished, data_dir, tmp_path):
+    run = RunDirectory(shutil.copytree(finished.path, tmp_path / "run"))
+    assert evaluate(run.path, report=lambda line: None) == evaluate(run.path, data_dir=data_dir, report=lambda line: None)
+    write_json(run.path / "run.json", {**run.description, "data_dir": str(tmp_path / "gone")})
     with pytest.raises(RunError, match=r"no prepared text .*--files"):
-        evaluate(finished.path, report=lambda line: None)
+        evaluate(run.path, report=lambda line: None)
 
 
 def test_mlm_has_no_detection_figures(tmp_path, config, data_dir):

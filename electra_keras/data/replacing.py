@@ -27,6 +27,14 @@ def replaced_folder(path: pathlib.Path) -> Iterator[pathlib.Path]:
         yield folder
 
 
+def check_free(path: pathlib.Path) -> None:
+    """Raises UserError where a folder holds something, or the path is a file: `replaced_folder` would replace it."""
+    if path.is_dir() and any(path.iterdir()):
+        raise UserError(f"{path} is not empty. Choose a new folder.")
+    if path.exists() and not path.is_dir():
+        raise UserError(f"{path} is a file. Choose a new folder.")
+
+
 @contextlib.contextmanager
 def _built_beside(path: pathlib.Path) -> Iterator[pathlib.Path]:
     _check_movable(path)

@@ -5,12 +5,10 @@ import pathlib
 from collections.abc import Callable, Sequence
 
 from electra_keras.artifacts import RunDirectory
-from electra_keras.config import ModelConfig
-from electra_keras.data.replacing import replaced_folder
+from electra_keras.data.replacing import check_free, replaced_folder
 from electra_keras.errors import UserError
 from electra_keras.interop import huggingface, keras_hub
 from electra_keras.interop.formats.files import FILE_WRITERS, folder_writer
-from electra_keras.interop.importing import check_free
 from electra_keras.interop.layout import EncoderSize, Head, check_names_and_shapes, from_run_weights
 from electra_keras.interop.pretrained import PretrainedEncoder
 
@@ -53,9 +51,9 @@ def run_encoders(run: RunDirectory) -> list[PretrainedEncoder]:
     """
     config, tokenizer, arrays = run.config, run.tokenizer(), run.final_weights()
     models: dict[str, tuple[Head, dict[str, int]]] = {
-        "discriminator": ("detection", _full_shape(config.model)),
+        "discriminator": ("detection", config.model.discriminator_shape()),
         "generator": ("masked_lm", config.model.generator_shape()),
-        "encoder": ("masked_lm", _full_shape(config.model)),
+        "encoder": ("masked_lm", config.model.discriminator_shape()),
     }
     encoders = []
     for name, (head, shape) in models.items():
@@ -71,7 +69,3 @@ def run_encoders(run: RunDirectory) -> list[PretrainedEncoder]:
     if not encoders:
         raise UserError(f"{run.path} holds no encoder that can be exported.")
     return encoders
-
-
-def _full_shape(model: ModelConfig) -> dict[str, int]:
-    return {name: getattr(model, name) for name in ("num_layers", "hidden_dim", "num_heads", "intermediate_dim")}

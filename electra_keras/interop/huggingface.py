@@ -21,10 +21,11 @@ from electra_keras.data.vocabulary import SPECIAL_TOKENS
 from electra_keras.errors import UserError
 from electra_keras.files import atomic_open, write_json
 from electra_keras.interop.huggingface_tokenizer import read_json, read_tokenizer, write_tokenizer
-from electra_keras.interop.layout import LAYER_NORM_EPSILON, NUM_SEGMENTS, EncoderSize, Head, check_names_and_shapes
+from electra_keras.interop.layout import EncoderSize, Head, check_names_and_shapes
 from electra_keras.interop.pretrained import PretrainedEncoder, fitted_tokenizer
 from electra_keras.interop.renaming import huggingface_name
 from electra_keras.interop.tensor_files import SAFETENSORS, read_tensors
+from electra_keras.modeling.constants import LAYER_NORM_EPSILON, NUM_SEGMENTS
 
 CONFIG = "config.json"
 ARCHITECTURES: Mapping[Head | None, str] = {"detection": "ElectraForPreTraining", "masked_lm": "ElectraForMaskedLM", None: "ElectraModel"}

@@ -5,7 +5,7 @@ import pathlib
 from collections.abc import Callable
 
 from electra_keras.artifacts import RunDirectory
-from electra_keras.data.replacing import replaced_folder
+from electra_keras.data.replacing import check_free, replaced_folder
 from electra_keras.errors import UserError
 from electra_keras.interop import huggingface, keras_hub, original
 from electra_keras.interop.hub import MODEL_FOLDERS, is_hub_id, locate, without_copy
@@ -87,14 +87,6 @@ def read_encoders(path: pathlib.Path) -> list[PretrainedEncoder]:
         f"{path} holds no model: neither a config.json of Hugging Face's ELECTRA or of a KerasHub preset, itself or in "
         f"{' or '.join(MODEL_FOLDERS)}, nor a TensorFlow checkpoint (.index)."
     )
-
-
-def check_free(path: pathlib.Path) -> None:
-    """Raises UserError where a folder holds something, or the path is a file: nothing of the user's is ever replaced."""
-    if path.is_dir() and any(path.iterdir()):
-        raise UserError(f"{path} is not empty. Choose a new folder.")
-    if path.exists() and not path.is_dir():
-        raise UserError(f"{path} is a file. Choose a new folder.")
 
 
 def _label(source: str | os.PathLike) -> str:

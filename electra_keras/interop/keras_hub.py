@@ -21,8 +21,9 @@ from electra_keras.data.vocabulary import CONTINUATION, read_vocabulary
 from electra_keras.errors import UserError
 from electra_keras.files import write_json
 from electra_keras.interop.huggingface_tokenizer import read_json
-from electra_keras.interop.layout import NUM_SEGMENTS, EncoderSize, Head, check_names_and_shapes, listing, to_run_weights
+from electra_keras.interop.layout import EncoderSize, Head, check_names_and_shapes, listing, to_run_weights
 from electra_keras.interop.pretrained import PretrainedEncoder, fitted_tokenizer
+from electra_keras.modeling.constants import NUM_SEGMENTS
 
 CONFIG, TOKENIZER, WEIGHTS, HEADS = "config.json", "tokenizer.json", "model.weights.h5", "heads.safetensors"
 VOCABULARY = "assets/tokenizer/vocabulary.txt"

@@ -14,12 +14,10 @@ import numpy as np
 from electra_keras.arrays import Arrays
 from electra_keras.config import ModelConfig
 from electra_keras.errors import UserError
+from electra_keras.modeling.constants import NUM_SEGMENTS
 
 Head = Literal["detection", "masked_lm"]
 Shape = tuple[int, ...]
-# Those of `modeling.embeddings`, which would load keras; a test holds them equal.
-NUM_SEGMENTS = 2
-LAYER_NORM_EPSILON = 1e-12
 ATTENTION_PARTS = ("query", "key", "value")
 
 

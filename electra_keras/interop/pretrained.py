@@ -13,6 +13,7 @@ from electra_keras.interop.layout import EncoderSize, Head, listing, to_run_weig
 
 # Longer windows cost a detector more than they tell it, and no published ELECTRA has more positions.
 LONGEST_SEQUENCE = 512
+DEPTH, WIDTHS = ("num_layers",), ("hidden_dim", "num_heads", "intermediate_dim")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -130,10 +131,9 @@ def _pair(discriminator: PretrainedEncoder, generator: PretrainedEncoder) -> Pre
                 f"{discriminator.source} has {name} {ours} and its generator {theirs}; in a run both have the same. "
                 "Import one of them alone, with --only discriminator or --only generator."
             )
-    widths = ("hidden_dim", "num_heads", "intermediate_dim")
     fractions = [
         fraction_between(*({name: getattr(encoder.size, name) for name in names} for encoder in (generator, discriminator)))
-        for names in (widths, ("num_layers",))
+        for names in (WIDTHS, DEPTH)
     ]
     if None in fractions:
         raise UserError(
@@ -174,9 +174,7 @@ def _config(encoder: PretrainedEncoder, model: ModelConfig, objective: str) -> C
 
 
 def _shape(encoder: PretrainedEncoder) -> str:
-    size = encoder.size
-    names = ("num_layers", "hidden_dim", "num_heads", "intermediate_dim")
-    return ", ".join(f"{name} {getattr(size, name)}" for name in names)
+    return ", ".join(f"{name} {getattr(encoder.size, name)}" for name in (*DEPTH, *WIDTHS))
 
 
 def fitted_tokenizer(vocab: list[str], settings: dict[str, bool | None], vocab_size: int, source: str) -> WordPieceTokenizer:

@@ -7,13 +7,12 @@ from collections.abc import Callable
 from typing import Any
 
 from electra_keras.artifacts import RunDirectory
-from electra_keras.data.replacing import replaced_folder
+from electra_keras.data.replacing import check_free, replaced_folder
 from electra_keras.errors import UserError
 from electra_keras.files import atomic_open
 from electra_keras.interop.exporting import run_encoders
 from electra_keras.interop.hub import HUB_ID
 from electra_keras.interop.huggingface import write_encoders
-from electra_keras.interop.importing import check_free
 from electra_keras.interop.model_card import model_card
 
 

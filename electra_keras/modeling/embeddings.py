@@ -4,14 +4,12 @@ import keras
 from keras import ops
 
 from electra_keras.errors import ConfigError
+from electra_keras.modeling.constants import LAYER_NORM_EPSILON, NUM_SEGMENTS
 from electra_keras.modeling.initializers import SeededNormal, derive_seed
 from electra_keras.modeling.kernels.dropout import Dropout
 from electra_keras.modeling.kernels.embedding import add_positions_and_segments
 from electra_keras.modeling.kernels.matmul import tied_logits
 from electra_keras.modeling.kernels.normalization import LayerNormalization
-
-LAYER_NORM_EPSILON = 1e-12
-NUM_SEGMENTS = 2
 
 
 @keras.saving.register_keras_serializable(package="electra_keras")

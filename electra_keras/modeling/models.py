@@ -4,8 +4,6 @@ Every builder reads in three parts: inputs, graph, model. Layers are named so th
 weights belong to both encoders: a layer called "embeddings" does, one called "own_embeddings" does not.
 """
 
-import dataclasses
-
 import keras
 
 from electra_keras.config import ModelConfig
@@ -14,26 +12,6 @@ from electra_keras.modeling.heads import DetectionHead, MaskedLMHead, OutputBias
 from electra_keras.modeling.initializers import derive_seed, without_initializer
 from electra_keras.modeling.token_stream import FlattenTokens, RestoreTokens
 from electra_keras.modeling.transformer import TransformerBlock, dense
-
-
-@dataclasses.dataclass(frozen=True)
-class EncoderShape:
-    """The size of one encoder."""
-
-    num_layers: int
-    hidden_dim: int
-    num_heads: int
-    intermediate_dim: int
-
-    @classmethod
-    def of_discriminator(cls, config: ModelConfig) -> "EncoderShape":
-        """Returns the full size."""
-        return cls(config.num_layers, config.hidden_dim, config.num_heads, config.intermediate_dim)
-
-    @classmethod
-    def of_generator(cls, config: ModelConfig) -> "EncoderShape":
-        """Returns the generator's size."""
-        return cls(**config.generator_shape())
 
 
 def build_embeddings(
@@ -95,7 +73,7 @@ def build_encoder(
     """
     inputs = _token_inputs()
     lookup = _discriminator_embeddings(config, vocab_size, embeddings, seed, dtype)
-    stream = _encode(inputs, lookup, EncoderShape.of_discriminator(config), config, derive_seed(seed, name), dtype)
+    stream = _encode(inputs, lookup, config.discriminator_shape(), config, derive_seed(seed, name), dtype)
     outputs = RestoreTokens(name="restore", dtype=dtype)(stream, inputs["padding_mask"])
     return keras.Model(inputs, outputs, name=name)
 
@@ -124,7 +102,7 @@ def build_discriminator(
     inputs = _token_inputs()
     model_seed = derive_seed(seed, "discriminator")
     lookup = _discriminator_embeddings(config, vocab_size, embeddings, seed, dtype)
-    stream = _encode(inputs, lookup, EncoderShape.of_discriminator(config), config, model_seed, dtype)
+    stream = _encode(inputs, lookup, config.discriminator_shape(), config, model_seed, dtype)
     head = DetectionHead(
         config.hidden_dim,
         initialization=config.initialization,
@@ -157,8 +135,7 @@ def build_generator(
         float (batch, masked, vocab_size) in the policy's compute dtype, or under JAX on a CPU in float32, as products of bfloat16 come
         there. Rows that only fill mask_positions up hold [CLS]'s logits.
     """
-    shape = EncoderShape.of_generator(config)
-    return _masked_language_model(config, shape, vocab_size, embeddings, seed, dtype, "generator")
+    return _masked_language_model(config, config.generator_shape(), vocab_size, embeddings, seed, dtype, "generator")
 
 
 def build_masked_language_model(
@@ -174,8 +151,7 @@ def build_masked_language_model(
 
     Arguments and result are those of `build_generator`, with the model's name, which also enters the seeds.
     """
-    shape = EncoderShape.of_discriminator(config)
-    return _masked_language_model(config, shape, vocab_size, embeddings, seed, dtype, name)
+    return _masked_language_model(config, config.discriminator_shape(), vocab_size, embeddings, seed, dtype, name)
 
 
 def _masked_language_model(config, shape, vocab_size, embeddings, seed, dtype, name):
@@ -235,20 +211,21 @@ def _encode(inputs, embed, shape, config, model_seed, dtype, positions=None):
     products are a third.
     """
     stream = FlattenTokens(name="flatten", dtype=dtype)(embed(inputs))
-    if config.embedding_dim != shape.hidden_dim:
+    hidden_dim, num_layers = shape["hidden_dim"], shape["num_layers"]
+    if config.embedding_dim != hidden_dim:
         initialization = without_initializer(config.initialization)
-        stream = dense(shape.hidden_dim, "embeddings_project", initialization, model_seed, dtype)(stream)
-    for index in range(shape.num_layers):
+        stream = dense(hidden_dim, "embeddings_project", initialization, model_seed, dtype)(stream)
+    for index in range(num_layers):
         name = f"layer_{index}"
         stream = TransformerBlock(
-            shape.hidden_dim,
-            shape.num_heads,
-            shape.intermediate_dim,
+            hidden_dim,
+            shape["num_heads"],
+            shape["intermediate_dim"],
             dropout=config.dropout,
             attention_dropout=config.attention_dropout,
             initialization=config.initialization,
             seed=derive_seed(model_seed, name),
             dtype=dtype,
             name=name,
-        )(stream, inputs["padding_mask"], positions if index == shape.num_layers - 1 else None)
+        )(stream, inputs["padding_mask"], positions if index == num_layers - 1 else None)
     return stream

@@ -5,7 +5,7 @@ import functools
 import keras
 from keras import ops
 
-from electra_keras.modeling.embeddings import LAYER_NORM_EPSILON
+from electra_keras.modeling.constants import LAYER_NORM_EPSILON
 from electra_keras.modeling.initializers import derive_seed, matrix_initializer
 from electra_keras.modeling.kernels.activation import dense_gelu, gelu
 from electra_keras.modeling.kernels.attention import attend, split_in_three

@@ -7,7 +7,8 @@ Measured quantities are sums over tokens. What a sum is divided by (the masked t
 the data alone, `counts`, and is known before the first of several micro-batches passes through the models; so gradient
 accumulation and data parallelism average over the tokens of the whole update, not over averages of unequal parts.
 
-How other objectives fit, to show that no wall has to move:
+How other objectives fit, to show that no wall has to move (phases that differ from the default are declared here for them, and
+`ElectraPretrainer` refuses them until it can train them):
     two phases        `phases` returns (generator alone, weight 1, trainable "generator"), (discriminator alone, weight 1,
                       trainable "discriminator"), the second with `on_entry` copying the generator's encoder.
     adversarial       `measure` adds the sums "generator_reward" (log-probability of the sample times advantage, minimised)
@@ -100,8 +101,11 @@ Sampler = Callable[[Tensor, float, Batch], Tensor]
 class Phase:
     """A stretch of training with its own losses.
 
+    The attributes with defaults are declared for objectives to come. Until the trainer honours them it refuses other values, so that no
+    objective is trained otherwise than it says.
+
     Attributes:
-        name: shown in logs.
+        name: tells an objective's phases apart.
         loss_weights: measured quantity -> factor in the minimised sum.
         share: share of all steps that the phase takes; the shares of an objective's phases add up to 1.
         trainable: prefixes of the structural weight names that are updated; ("",) for all.
@@ -127,7 +131,7 @@ class Objective(Protocol):
         ...
 
     def phases(self) -> tuple[Phase, ...]:
-        """Returns the phases in their order."""
+        """Returns the phases in their order; so far a single one, with defaults, can be trained."""
         ...
 
     def counts(self, batch: Batch) -> dict[str, Tensor]:

@@ -1,6 +1,7 @@
 """Starting values that come from the corpus, from the positions, or from another run, in place of random ones."""
 
 from collections.abc import Callable, Mapping
+from typing import Any
 
 import keras
 import numpy as np
@@ -10,8 +11,9 @@ from electra_keras.artifacts import CONFIG, RunDirectory
 from electra_keras.config import Config, ModelConfig
 from electra_keras.data.prepared import PreparedData
 from electra_keras.data.statistics import pmi_embeddings, unigram_log_probs
+from electra_keras.data.tokenizer import WordPieceTokenizer
 from electra_keras.errors import RunError
-from electra_keras.modeling.embeddings import NUM_SEGMENTS
+from electra_keras.modeling.constants import NUM_SEGMENTS
 from electra_keras.modeling.weights import load_named_weights, named_weights
 from electra_keras.training.neighbor_attention import (
     POSITION_DIM,
@@ -22,33 +24,56 @@ from electra_keras.training.neighbor_attention import (
     query_key_value_kernel,
 )
 
-# What a model has in common with the run that it starts from, whatever the objective.
-SIZES = ("num_layers", "hidden_dim", "num_heads", "intermediate_dim", "embedding_dim", "max_positions")
 # Root mean square of the word vectors' entries, small beside the LayerNorm that follows.
 EMBEDDING_SCALE = 0.05
 
 
-def check_start(model: ModelConfig) -> None:
+def check_start(config: Config) -> None:
     """Raises what `initialize` would raise for a configuration alone, before any text is read.
 
+    A vocabulary that is yet to be trained is compared by `initialize`.
+
     Raises:
-        RunError: `init_from` names no run, or one of another size.
+        RunError: `init_from` names no run, or one of another shape, or without a part, or of another vocabulary than `vocab_file`.
+        TokenizerError: `vocab_file`, which is read only beside `init_from`, cannot be used.
         ConfigError: the model or its heads are too narrow for an initialisation.
     """
+    model = config.model
     if model.init_from is not None:
         run = RunDirectory.open(model.init_from)
-        theirs = run.config.model
-        unlike = [
-            f"{name}: {getattr(theirs, name)} -> {getattr(model, name)}" for name in SIZES if getattr(theirs, name) != getattr(model, name)
-        ]
-        if unlike:
-            raise RunError(
-                f"model.init_from {run.path} is a model of another size ({'; '.join(unlike)}). --config {run.path / CONFIG} has its own."
-            )
+        _check_models(run, config)
+        if config.tokenizer.vocab_file is not None:
+            _check_vocabulary(run, WordPieceTokenizer.from_vocab_file(config.tokenizer.vocab_file, config.tokenizer))
     elif model.attention_initialization == "neighbors":
         check_width(model.embedding_dim, "embedding_dim")
         check_width(model.hidden_dim, "hidden_dim")
         check_head_width(model.hidden_dim // model.num_heads)
+
+
+def _check_models(run: RunDirectory, config: Config) -> None:
+    missing = run.description.get("missing")
+    if missing:
+        raise RunError(
+            f"model.init_from {run.path} holds no {' and no '.join(missing)}. Import it again as a whole, "
+            "with --generator_from where the generator lies apart."
+        )
+    ours, theirs = _decisive_fields(config), _decisive_fields(run.config)
+    unlike = [f"{name}: {theirs[name]} -> {value}" for name, value in ours.items() if theirs.get(name, value) != value]
+    if unlike:
+        raise RunError(
+            f"model.init_from {run.path} does not fit this model ({'; '.join(unlike)}). --config {run.path / CONFIG} has its own."
+        )
+
+
+def _decisive_fields(config: Config) -> dict[str, Any]:
+    """Returns what two configurations must have in common for the weights of one to fit the models of the other."""
+    model = config.model
+    fields: dict[str, Any] = {"objective.name": config.objective.name, **model.discriminator_shape()}
+    fields |= {"embedding_dim": model.embedding_dim, "max_positions": model.max_positions}
+    if config.objective.detects:
+        fields |= {f"the generator's {name}": size for name, size in model.generator_shape().items()}
+        fields["embedding_sharing"] = model.embedding_sharing
+    return fields
 
 
 def initialize(models: Mapping[str, keras.Model], config: Config, data: PreparedData, report: Callable[[str], None] = print) -> None:
@@ -122,8 +147,12 @@ def _set(weights: Mapping[str, keras.Variable], ending: str, value: np.ndarray) 
 
 
 def _start_from(models: Mapping[str, keras.Model], run: RunDirectory, data: PreparedData, report: Callable[[str], None]) -> None:
-    if run.tokenizer().fingerprint != data.tokenizer.fingerprint:
+    _check_vocabulary(run, data.tokenizer)
+    load_named_weights(models, run.final_weights(report), ignore_extra=True)
+
+
+def _check_vocabulary(run: RunDirectory, tokenizer: WordPieceTokenizer) -> None:
+    if run.tokenizer().fingerprint != tokenizer.fingerprint:
         raise RunError(
             f"model.init_from {run.path} was trained with another vocabulary; set tokenizer.vocab_file to {run.path / 'vocab.txt'}."
         )
-    load_named_weights(models, run.final_weights(report), ignore_extra=True)

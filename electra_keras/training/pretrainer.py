@@ -1,5 +1,6 @@
 """The Keras model that pre-training trains: an objective, its models, and the metrics of both."""
 
+import dataclasses
 from typing import Any
 
 import keras
@@ -29,7 +30,8 @@ class ElectraPretrainer(step_mixin(), keras.Model):
         seed: of the default sampler.
 
     Raises:
-        NotImplementedError: the objective has several phases, between which nothing here would change.
+        NotImplementedError: the objective has several phases, or one with a share, trainable weights or an entry of its own, none of which
+            would be honoured here.
     """
 
     def __init__(
@@ -45,10 +47,7 @@ class ElectraPretrainer(step_mixin(), keras.Model):
         super().__init__(name="pretrainer")
         self.objective = objective
         self.models = dict(models)
-        phases = objective.phases()
-        if len(phases) != 1:
-            raise NotImplementedError(f"Objectives of one phase can be trained; {objective.name} has {len(phases)}.")
-        self.phase: Phase = phases[0]
+        self.phase = _only_phase(objective)
         self.gradient_accumulation_steps = gradient_accumulation_steps
         self.logs_every_batch = logs_every_batch
         self.sample_seed = keras.random.SeedGenerator(derive_seed(seed, "sampler"))
@@ -144,3 +143,17 @@ class ElectraPretrainer(step_mixin(), keras.Model):
         if batch.sample_uniforms is None:
             batch = batch._replace(sample_uniforms=self.draw_uniforms(batch))
         return sample_replacements(logits, temperature, batch)
+
+
+def _only_phase(objective: Objective) -> Phase:
+    phases = objective.phases()
+    if len(phases) != 1:
+        raise NotImplementedError(f"Objectives of one phase can be trained; {objective.name} has {len(phases)}.")
+    phase = phases[0]
+    plain = Phase(phase.name, phase.loss_weights)
+    other = [field.name for field in dataclasses.fields(Phase) if getattr(phase, field.name) != getattr(plain, field.name)]
+    if other:
+        raise NotImplementedError(
+            f"Phases that take all steps and train all weights can be trained; {objective.name}'s has {', '.join(other)} of its own."
+        )
+    return phase

@@ -79,8 +79,7 @@ def _pretrain_alone(
         return run
     if not run.exists():
         # Before the corpus is prepared, which may take an hour.
-        build_objective(config.objective)
-        check_start(config.model)
+        check_start(config)
     data_path = run.data_path if data_dir is None else pathlib.Path(data_dir)
     data = prepared_data(run, config, data_path, report)
     model = build_pretrainer(config, data.tokenizer.vocab_size)

@@ -5,7 +5,7 @@ import pathlib
 
 import pytest
 
-from electra_keras.data.replacing import replaced_folder
+from electra_keras.data.replacing import check_free, replaced_folder
 from electra_keras.errors import UserError
 
 
@@ -31,6 +31,16 @@ def test_an_older_folder_is_replaced_whole(tmp_path):
         assert names(target) == ["old"]
     assert names(target) == ["new"]
     assert names(tmp_path) == ["data"]
+
+
+def test_what_holds_nothing_is_free(tmp_path):
+    check_free(tmp_path / "absent")
+    check_free(tmp_path)
+    (tmp_path / "file").write_text("text")
+    with pytest.raises(UserError, match=r"is not empty\. Choose a new folder"):
+        check_free(tmp_path)
+    with pytest.raises(UserError, match=r"is a file\. Choose a new folder"):
+        check_free(tmp_path / "file")
 
 
 def test_an_error_leaves_the_older_folder(tmp_path):

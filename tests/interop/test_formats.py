@@ -76,6 +76,12 @@ def test_onnx_computes_what_transformers_does_for_any_batch_and_length(imported,
         np.testing.assert_allclose(found[real], expected_of(discriminator, inputs)[real], atol=1e-5)
 
 
+def test_exporting_loads_no_importers():
+    program = "import sys, electra_keras.interop.sharing; print([name for name in sys.modules if name.startswith('electra_keras.interop')])"
+    loaded = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True).stdout
+    assert "interop.exporting" in loaded and "interop.importing" not in loaded and "interop.original" not in loaded
+
+
 def test_onnx_needs_no_backend_and_is_the_same_file_every_time(run, tmp_path):
     program = (
         "import sys; from electra_keras.interop.exporting import export_run; "

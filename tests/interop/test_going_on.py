@@ -125,4 +125,4 @@ def test_training_goes_on_from_an_imported_run(run, tmp_path):
 def test_training_does_not_go_on_without_a_generator(theirs, tmp_path):
     alone = import_run(theirs / "discriminator", tmp_path / "alone", report=silent)
     with pytest.raises(RunError, match="no generator"):
-        pretrain(settings(alone, tmp_path), tmp_path / "continued", report=silent)
+        pretrain(settings(alone, tmp_path), tmp_path / "continued", report=pytest.fail)

@@ -1,8 +1,11 @@
+import math
+
 import keras
 import numpy as np
 import pytest
 
 from electra_keras.errors import ConfigError
+from electra_keras.interop.layout import EncoderSize
 from electra_keras.modeling import transformer
 from electra_keras.modeling.kernels.xla import jax_compiles_for_cpu
 from electra_keras.modeling.models import (
@@ -12,7 +15,6 @@ from electra_keras.modeling.models import (
     build_generator,
     build_masked_language_model,
 )
-from electra_keras.modeling.parameter_count import parameter_count
 from electra_keras.modeling.weights import named_weights
 
 pytestmark = pytest.mark.backend
@@ -54,18 +56,28 @@ def test_shapes_and_dtypes(config, batch, token_inputs):
     assert discriminator.output_shape == (None, None)
 
 
+def count(config, shape, head):
+    """Counts an encoder's weights as other libraries name them."""
+    size = EncoderSize(VOCAB_SIZE, config.embedding_dim, config.max_positions, **shape)
+    return sum(math.prod(dims) for dims in size.weight_shapes(head).values())
+
+
 @pytest.mark.parametrize("sharing", SHARINGS)
-def test_built_models_have_the_counted_weights(config_with, sharing):
+def test_built_models_have_the_weights_of_the_layout(config_with, sharing):
     config = config_with(embedding_sharing=sharing)
-    for name, build in (("generator", build_generator), ("discriminator", build_discriminator), ("encoder", build_masked_language_model)):
-        assert build(config, VOCAB_SIZE).count_params() == parameter_count(config, VOCAB_SIZE, name)
+    full, small = config.discriminator_shape(), config.generator_shape()
+    # A difference is a second set of embeddings: word, position and segment, and the LayerNorm's two rows.
+    difference = (VOCAB_SIZE + config.max_positions + 2 + 2) * config.embedding_dim if sharing == "disentangled" else 0
+    assert build_generator(config, VOCAB_SIZE).count_params() == count(config, small, "masked_lm")
+    assert build_discriminator(config, VOCAB_SIZE).count_params() == count(config, full, "detection") + difference
+    assert build_masked_language_model(config, VOCAB_SIZE).count_params() == count(config, full, "masked_lm")
 
 
 def test_no_projection_where_the_widths_agree(config_with, token_inputs):
     config = config_with(embedding_dim=12, generator_width_fraction=1.0)
     discriminator = build_discriminator(config, VOCAB_SIZE)
     assert "embeddings_project" not in {layer.name for layer in discriminator.layers}
-    assert discriminator.count_params() == parameter_count(config, VOCAB_SIZE)
+    assert discriminator.count_params() == count(config, config.discriminator_shape(), "detection")
     assert discriminator(token_inputs).shape == (2, 7)
 
 

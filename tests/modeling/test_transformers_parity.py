@@ -84,8 +84,7 @@ CHANGES = [{}, {"embedding_dim": 12, "num_heads": 1}, {"num_layers": 1, "hidden_
 @pytest.mark.parametrize("changes", CHANGES)
 def test_discriminator_logits(config_with, changes, batch, token_inputs):
     config = config_with(**changes)
-    shape = {name: getattr(config, name) for name in ("num_layers", "hidden_dim", "num_heads", "intermediate_dim")}
-    witness = random_witness(transformers.ElectraForPreTraining, config, shape)
+    witness = random_witness(transformers.ElectraForPreTraining, config, config.discriminator_shape())
     discriminator = build_discriminator(config, VOCAB_SIZE)
     load_named_weights({"discriminator": discriminator}, our_arrays(witness, "discriminator", config.num_layers))
     expected = witness_logits(witness, batch)
@@ -107,8 +106,7 @@ def test_generator_logits(config_with, changes, batch):
 
 
 def test_discriminator_gradients(config, batch, token_inputs, gradients):
-    shape = {name: getattr(config, name) for name in ("num_layers", "hidden_dim", "num_heads", "intermediate_dim")}
-    witness = random_witness(transformers.ElectraForPreTraining, config, shape)
+    witness = random_witness(transformers.ElectraForPreTraining, config, config.discriminator_shape())
     names = {"input_ids": "token_ids", "token_type_ids": "segment_ids", "attention_mask": "padding_mask"}
     inputs = {theirs: torch.tensor(batch[ours], dtype=torch.long) for theirs, ours in names.items()}
     arrays = our_arrays(witness, "discriminator", config.num_layers)

@@ -7,8 +7,10 @@ import pytest
 from keras import ops
 from witnesses.tiny import VOCAB_SIZE, tiny_config
 
+from electra_keras.artifacts import RunDirectory
 from electra_keras.config import MaskingConfig, MaskingRates
 from electra_keras.data.statistics import pmi_embeddings
+from electra_keras.data.tokenizer import WordPieceTokenizer
 from electra_keras.errors import ConfigError, RunError
 from electra_keras.modeling.weights import named_weights
 from electra_keras.objectives import build_objective
@@ -162,15 +164,15 @@ def test_neighbors_set_positions_segments_and_first_layers_alone():
 
 
 def test_narrow_models_are_refused():
-    narrow = dataclasses.replace(tiny_config().model, attention_initialization="neighbors")
+    narrow = {"model__attention_initialization": "neighbors"}
     with pytest.raises(ConfigError, match=r"embedding_dim of at least 64, not 6"):
-        check_start(narrow)
+        check_start(tiny_config(**narrow))
     with pytest.raises(ConfigError, match=r"hidden_dim of at least 64, not 8"):
-        check_start(dataclasses.replace(narrow, embedding_dim=64))
-    wide = dataclasses.replace(narrow, embedding_dim=64, hidden_dim=64)
-    check_start(wide)
+        check_start(tiny_config(**narrow, model__embedding_dim=64))
+    wide = {**narrow, "model__embedding_dim": 64, "model__hidden_dim": 64}
+    check_start(tiny_config(**wide))
     with pytest.raises(ConfigError, match=r"heads of at least 2 dimensions, not 1"):
-        check_start(dataclasses.replace(wide, num_heads=64))
+        check_start(tiny_config(**wide, model__num_heads=64))
 
 
 def test_init_from_nothing_is_an_error(tmp_path):
@@ -178,4 +180,52 @@ def test_init_from_nothing_is_an_error(tmp_path):
     with pytest.raises(RunError, match="holds no run"):
         initialize(models, config, FakeData())
     with pytest.raises(RunError, match="holds no run"):
-        check_start(config.model)
+        check_start(config)
+
+
+VOCABULARY = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]", "a", "b"]
+
+
+def run_to_start_from(folder, missing=(), **changes):
+    run = RunDirectory.create(folder, tiny_config(**changes), WordPieceTokenizer(VOCABULARY), {"missing": list(missing)})
+    return {"model__init_from": str(run.path)}
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "difference"),
+    [
+        ({}, {"model__num_layers": 1}, r"\(num_layers: 2 -> 1; the generator's num_layers: 2 -> 1\)"),
+        ({}, {"model__generator_width_fraction": 1.0}, r"\(the generator's hidden_dim: 4 -> 8; .*num_heads: 1 -> 2; .*: 8 -> 16\)"),
+        ({}, {"model__generator_depth_fraction": 0.5}, r"\(the generator's num_layers: 2 -> 1\)"),
+        ({}, {"model__embedding_sharing": "none"}, r"\(embedding_sharing: shared -> none\)"),
+        ({"model__embedding_sharing": "disentangled"}, {}, r"\(embedding_sharing: disentangled -> shared\)"),
+        ({"objective__name": "mlm"}, {}, r"\(objective.name: mlm -> electra\)"),
+        ({}, {"objective__name": "mlm", "model__embedding_dim": 8}, r"\(objective.name: electra -> mlm; embedding_dim: 6 -> 8\)"),
+    ],
+)
+def test_a_run_that_does_not_fit_is_refused_before_any_text_is_read(theirs, ours, difference, tmp_path):
+    start = run_to_start_from(tmp_path / "run", **theirs)
+    check_start(tiny_config(**theirs, **start))
+    with pytest.raises(RunError, match=rf"does not fit this model {difference}\. --config .*config\.yaml has its own"):
+        check_start(tiny_config(**ours, **start))
+
+
+def test_an_encoder_alone_asks_for_no_generator(tmp_path):
+    start = run_to_start_from(tmp_path / "run", objective__name="mlm")
+    check_start(tiny_config(**start, objective__name="mlm", model__generator_width_fraction=1.0, model__embedding_sharing="disentangled"))
+
+
+def test_a_run_that_was_imported_in_part_is_refused_before_any_text_is_read(tmp_path):
+    start = run_to_start_from(tmp_path / "run", missing=("detection head", "generator"))
+    with pytest.raises(RunError, match="holds no detection head and no generator"):
+        check_start(tiny_config(**start))
+
+
+def test_another_vocabulary_file_is_refused_before_any_text_is_read(tmp_path):
+    start = run_to_start_from(tmp_path / "run")
+    own, other = tmp_path / "run" / "vocab.txt", tmp_path / "other.txt"
+    other.write_text("\n".join([*VOCABULARY, "c"]))
+    check_start(tiny_config(**start, tokenizer__vocab_file=str(own)))
+    for changes in ({"tokenizer__vocab_file": str(other)}, {"tokenizer__vocab_file": str(own), "tokenizer__lowercase": False}):
+        with pytest.raises(RunError, match=r"another vocabulary; set tokenizer\.vocab_file to .*run/vocab\.txt"):
+            check_start(tiny_config(**start, **changes))

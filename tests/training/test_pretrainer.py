@@ -1,5 +1,7 @@
 """The model that training trains: what its steps hand to Keras, and what it cannot train."""
 
+import dataclasses
+
 import keras
 import pytest
 from witnesses.tiny import VOCAB_SIZE, random_batch, tiny_config
@@ -48,4 +50,21 @@ def test_an_objective_of_two_phases_is_refused(monkeypatch):
     phase = Phase("half", {"generator_loss": 1.0}, share=0.5)
     monkeypatch.setattr(type(objective), "phases", lambda self: (phase, phase))
     with pytest.raises(NotImplementedError, match="electra has 2"):
+        ElectraPretrainer(objective, {})
+
+
+@pytest.mark.parametrize(
+    ("changes", "named"),
+    [
+        ({"share": 0.5}, "share"),
+        ({"trainable": ("discriminator/",)}, "trainable"),
+        ({"on_entry": print}, "on_entry"),
+        ({"share": 0.5, "trainable": ("generator/",)}, "share, trainable"),
+    ],
+)
+def test_a_phase_that_asks_for_more_than_losses_is_refused(changes, named, monkeypatch):
+    objective = build_objective(tiny_config().objective)
+    phase = dataclasses.replace(objective.phases()[0], **changes)
+    monkeypatch.setattr(type(objective), "phases", lambda self: (phase,))
+    with pytest.raises(NotImplementedError, match=f"electra's has {named} of its own"):
         ElectraPretrainer(objective, {})

@@ -16,12 +16,11 @@ from onnx import TensorProto, helper, numpy_helper
 
 from electra_keras.arrays import Arrays
 from electra_keras.interop.formats.names import INPUTS, OUTPUT
-from electra_keras.interop.layout import ATTENTION_PARTS, LAYER_NORM_EPSILON, EncoderSize
+from electra_keras.interop.layout import ATTENTION_PARTS, EncoderSize
+from electra_keras.modeling.constants import LAYER_NORM_EPSILON, MASKED_SCORE
 
 # The first with LayerNormalization as one operator. ONNX files carry both numbers, and an older runtime refuses newer ones.
 OPSET, IR_VERSION = 17, 8
-# Added to the scores of padding, as in `modeling.kernels.attention`.
-MASKED_SCORE = -1e9
 
 
 def detector_graph(size: EncoderSize, weights: Arrays) -> onnx.ModelProto:

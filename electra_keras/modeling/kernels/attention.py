@@ -6,12 +6,10 @@ from collections.abc import Callable
 import keras
 from keras import ops
 
+from electra_keras.modeling.constants import MASKED_SCORE
 from electra_keras.modeling.kernels.attention_by_head import attend_by_head
 from electra_keras.modeling.kernels.matmul import multipliable
 from electra_keras.modeling.kernels.xla import compiles_for_cpu, custom_gradient, jax_compiles_for_cpu
-
-MASKED_SCORE = -1e9
-"""Added to the score of padding: large enough that its weight is 0, finite so that a row of padding alone gives no NaN."""
 
 
 def attend(query, key, value, padding_mask, drop: Callable | None = None):
