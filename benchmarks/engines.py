@@ -23,7 +23,7 @@ from electra_keras.training.kept_memory import keep_freed_memory
 
 OUR_ENGINES = BACKENDS
 MATMUL_ENGINES = {"matmul_jax": "jax", "matmul_torch": "torch"}
-PRODUCTS_ENGINES = {"products_jax": "jax", "products_torch": "torch"}
+PRODUCTS_ENGINE = "products_torch"
 WARMUP_STEPS = 3
 MATMUL_SIZES = {"cpu": 2_048, "gpu": 8_192}
 
@@ -55,7 +55,7 @@ class Job:
     """What one process measures.
 
     Attributes:
-        engine: one of OUR_ENGINES, MATMUL_ENGINES, PRODUCTS_ENGINES or the peers'.
+        engine: one of OUR_ENGINES, MATMUL_ENGINES, PRODUCTS_ENGINE or the peers'.
         precision: "float32" or "mixed_bfloat16".
         shape: a name in SHAPES.
         dropout: hidden and attention dropout.
@@ -75,9 +75,7 @@ class Job:
 
 def library_of(engine: str) -> str:
     """Returns what an engine computes with: "jax", "tensorflow" or "torch", as the loops around Hugging Face do."""
-    if engine in OUR_ENGINES:
-        return engine
-    return {**MATMUL_ENGINES, **PRODUCTS_ENGINES}.get(engine, "torch")
+    return MATMUL_ENGINES.get(engine, engine if engine in OUR_ENGINES else "torch")
 
 
 def build(job: Job) -> Run:
@@ -86,18 +84,19 @@ def build(job: Job) -> Run:
     if engine in MATMUL_ENGINES:
         return matmul_run(MATMUL_ENGINES[engine], precision)
     shape = job.sized()
-    if engine not in OUR_ENGINES and engine not in PRODUCTS_ENGINES:
-        from peers import build_step
+    if engine in OUR_ENGINES:
+        os.environ["KERAS_BACKEND"] = engine
+        # As the command does for itself.
+        use_wide_vectors()
+        if engine == "jax":
+            compute_in_asking_thread()
+        return fit_run(shape, precision)
+    if engine == PRODUCTS_ENGINE:
+        keep_freed_memory()
+        return repeated(products_step(shape, precision))
+    from peers import build_step
 
-        return loop_run(build_step(engine, shape, precision), shape)
-    # As commands do for themselves.
-    use_wide_vectors()
-    if library_of(engine) == "jax":
-        compute_in_asking_thread()
-    if engine in PRODUCTS_ENGINES:
-        return products_run(PRODUCTS_ENGINES[engine], shape, precision)
-    os.environ["KERAS_BACKEND"] = engine
-    return fit_run(shape, precision)
+    return loop_run(build_step(engine, shape, precision), shape)
 
 
 def loop_run(step: Callable, shape: Shape) -> Run:
@@ -185,12 +184,6 @@ def repeated(step: Callable[[], None]) -> Run:
         return (time.perf_counter() - started) / steps
 
     return run
-
-
-def products_run(library: str, shape: Shape, precision: str) -> Run:
-    """Returns the runner of a step's products alone, with its memory kept as training keeps it."""
-    keep_freed_memory()
-    return repeated(products_step(library, shape, precision))
 
 
 def jax_product(values: np.ndarray, dtype: str) -> Callable[[], None]:

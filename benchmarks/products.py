@@ -1,6 +1,7 @@
 """The matrix products of a training step: how many operations they are, and how long they take with nothing else around them.
 
-What the second gives is a bound: no step that multiplies by that library, in these shapes, is faster.
+What the second gives, by PyTorch's library, is a bound: no step that multiplies by it, in these shapes, is faster. XLA has no such reading:
+it chooses a product's form by what is around it, and whole steps have been faster than their products compiled one by one.
 """
 
 import dataclasses
@@ -88,27 +89,27 @@ def _layer(shape: Shape, hidden: int, heads: int, intermediate: int, queries: in
     yield Product(1, rows, intermediate, hidden, times)
 
 
-def products_step(library: str, shape: Shape, precision: str) -> Callable[[], None]:
-    """Returns a function that makes a step's products, forward and backward, and waits for the last.
+def products_step(shape: Shape, precision: str) -> Callable[[], None]:
+    """Returns a function that makes a step's products under PyTorch, forward and backward, and waits for the last.
 
     Each has its operands and results to itself, and those of equal layers have them together, so that they lie nearer to the processor than
     a step's do.
 
     Args:
-        library: "jax" or "torch".
         shape: the models' and the batch's size.
         precision: "float32", or "mixed_bfloat16" for operands of 16 bits.
     """
     dtype = "bfloat16" if precision == "mixed_bfloat16" else "float32"
-    make, wait = (jax_products, wait_for_jax) if library == "jax" else (torch_products, wait_for_torch)
-    calls = [(make(product, dtype), product.times) for product in products_of(shape)]
+    calls = [(torch_products(product, dtype), product.times) for product in products_of(shape)]
 
     def step() -> None:
         for call, times in calls:
             for _ in range(times):
-                last = call()
-        # The library computes in the order in which it is asked.
-        wait(last)
+                call()
+        if accelerator.torch_device() == "cuda":
+            import torch
+
+            torch.cuda.synchronize()
 
     return step
 
@@ -118,28 +119,6 @@ def operands(product: Product) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     rng = np.random.default_rng(0)
     sizes = ((product.rows, product.inner), (product.inner, product.columns), (product.rows, product.columns))
     return tuple(rng.normal(size=size if product.batch == 1 else (product.batch, *size)).astype(np.float32) for size in sizes)
-
-
-def jax_products(product: Product, dtype: str) -> Callable[[], tuple]:
-    """Returns the product and its gradients under JAX, with float32 results as XLA's fast library has them."""
-    import jax
-
-    left, right, gradient = (jax.numpy.asarray(array, dtype) for array in operands(product))
-
-    @jax.jit
-    def multiply(left, right, gradient):
-        by_left = jax.numpy.matmul(gradient, right.mT, preferred_element_type="float32")
-        by_right = jax.numpy.matmul(left.mT, gradient, preferred_element_type="float32")
-        return jax.numpy.matmul(left, right, preferred_element_type="float32"), by_left, by_right
-
-    return lambda: multiply(left, right, gradient)
-
-
-def wait_for_jax(arrays: tuple) -> None:
-    """Returns when the arrays are there."""
-    import jax
-
-    jax.block_until_ready(arrays)
 
 
 def torch_products(product: Product, dtype: str) -> Callable[[], tuple]:
@@ -158,11 +137,3 @@ def torch_products(product: Product, dtype: str) -> Callable[[], tuple]:
         )
 
     return multiply
-
-
-def wait_for_torch(_arrays: tuple) -> None:
-    """Returns when the arrays are there, as they are on a CPU once a product returns."""
-    if accelerator.torch_device() == "cuda":
-        import torch
-
-        torch.cuda.synchronize()

@@ -6,8 +6,8 @@
 
 Every engine has a process of its own. The engines of one shape, precision and dropout are alive together and take turns (A B C A B C),
 one running while the others wait, so that whatever else the machine does hits all alike; the medians over the rounds are compared.
-products_jax and products_torch are no training: they make a step's matrix products and nothing else, and so say how fast any step could be
-that multiplies by JAX's or PyTorch's library (see products.py).
+products_torch is no training: it makes a step's matrix products and nothing else, and so says how fast any step could be that multiplies by
+PyTorch's library (see products.py).
 
 The default set is twelve groups of nine engines, about two hours on two cores (an estimate): a group takes 5 to 7 minutes to start, most of
 it torch.compile's 60 to 140 s for each of the two compiled peers, and its turns take 2 minutes for bench_tiny and 6 to 8 for small.
@@ -23,7 +23,7 @@ of step_memory:
 import argparse
 import itertools
 
-from engines import MATMUL_ENGINES, OUR_ENGINES, PRODUCTS_ENGINES, Job
+from engines import MATMUL_ENGINES, OUR_ENGINES, PRODUCTS_ENGINE, Job
 from shapes import SHAPES
 from turns import speed_ratio
 from workers import Table, measure
@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--out", required=True, help="JSON file to write; whole groups that it holds are kept")
     parser.add_argument("--again", action="store_true", help="measure anew what the file holds")
     parser.add_argument("--shapes", nargs="+", choices=[*SHAPES], default=["bench_tiny", "small_128", "small_512"])
-    engines = [*OUR_ENGINES, *PEER_ENGINES, *MATMUL_ENGINES, *PRODUCTS_ENGINES]
+    engines = [*OUR_ENGINES, *PEER_ENGINES, *MATMUL_ENGINES, PRODUCTS_ENGINE]
     parser.add_argument("--engines", nargs="+", choices=engines, default=engines, help=ENGINES_HELP)
     parser.add_argument("--precisions", nargs="+", choices=PRECISIONS, default=[*PRECISIONS])
     parser.add_argument("--dropout", nargs="+", type=float, default=[0.0, 0.1], help="hidden and attention dropout")
