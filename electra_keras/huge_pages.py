@@ -12,8 +12,8 @@ def restart_with_huge_pages() -> None:
 
     Mapping and clearing pages of 4 KB was a quarter of the processor time of training configs/pretrain/tiny.yaml on JAX, and in large pages
     an eighth, while every step took its memory anew. Since training keeps it, the paper's small still runs 1.14 times as fast, and small
-    shapes as before (benchmarks/NOTES.md). glibc reads the setting only when a process starts, and systems with another C library ignore it.
-    The process keeps its number, so whoever waits for it or sends it signals notices nothing.
+    shapes as before (benchmarks/NOTES.md). glibc reads the setting only when a process starts; another C library ignores it. The process
+    keeps its number, so whoever waits for it or sends it signals notices nothing.
     """
     tunables = os.environ.get(TUNABLES, "")
     if sys.platform != "linux" or SETTING in tunables:
