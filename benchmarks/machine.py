@@ -4,6 +4,8 @@ import importlib.metadata
 import os
 import pathlib
 import platform
+from collections.abc import Mapping
+from typing import Any
 
 import accelerator
 
@@ -26,6 +28,11 @@ def describe() -> dict:
         "python": platform.python_version(),
         "versions": versions,
     }
+
+
+def differences(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
+    """Returns the names of what decides the speed and has changed between two descriptions: no table may mix such results."""
+    return [name for name in ("processor", "cores", "accelerator", "versions") if before.get(name) != now[name]]
 
 
 def _processor() -> str:

@@ -5,11 +5,10 @@ import pathlib
 from collections.abc import Mapping
 from typing import Any
 
+from machine import differences
+
 from electra_keras.backend import DEFAULT_BACKEND
 from electra_keras.errors import UserError
-
-# Of a machine, what decides the speed.
-DECIDING_SPEED = ("processor", "cores", "accelerator", "versions")
 
 
 def read_cells(path: pathlib.Path) -> dict[str, dict[str, Any]]:
@@ -28,11 +27,10 @@ def read_cells(path: pathlib.Path) -> dict[str, dict[str, Any]]:
 
 def check_same_machine(path: pathlib.Path, cells: Mapping[str, Mapping[str, Any]], machine: Mapping[str, Any], backend: str) -> None:
     """Raises UserError where results are of another machine or backend, whose minutes are not this one's."""
-    now = {name: machine[name] for name in DECIDING_SPEED} | {"backend": backend}
     for row in cells.values():
         # Rows of earlier versions do not say their backend; it was the default.
-        before = {**row["machine"], "backend": row.get("backend", DEFAULT_BACKEND)}
-        if changed := [name for name in now if before.get(name) != now[name]]:
+        other_backend = ["backend"] if row.get("backend", DEFAULT_BACKEND) != backend else []
+        if changed := differences(row["machine"], machine) + other_backend:
             raise UserError(f"{path} was measured with other {', '.join(changed)}. Give another --out.")
 
 

@@ -10,7 +10,7 @@ import sys
 
 from accelerator import SHARED_MEMORY
 from engines import MATMUL_ENGINES, Job, matmul_size
-from machine import describe
+from machine import describe, differences
 from products import model_flops
 from turns import EngineProcess
 
@@ -102,10 +102,7 @@ class Table:
         self.rows: list[dict] = []
         if self.path.exists():
             before = json.loads(self.path.read_text(encoding="utf-8"))
-            changed = [
-                name for name in ("processor", "cores", "accelerator", "versions") if before["machine"].get(name) != self.machine[name]
-            ]
-            if changed:
+            if changed := differences(before["machine"], self.machine):
                 raise SystemExit(f"{self.path} was measured with other {', '.join(changed)}; give another --out or remove it.")
             self.rows = before["rows"]
 

@@ -24,7 +24,7 @@ import jsonargparse
 import yaml
 
 from electra_keras.config import RECIPES, Config, to_dict
-from electra_keras.config_sections import Section, check_range
+from electra_keras.config_sections import Section, check_range, choices_of
 from electra_keras.errors import ConfigError
 from electra_keras.files import atomic_open
 from electra_keras.yaml_reading import read_yaml
@@ -191,7 +191,7 @@ def _without_other_corpus(chosen: Mapping[str, tuple[Any, str]]) -> dict[str, tu
 
 
 def _type_complaint(name: str, kind: Any, value: Any) -> str:
-    choices = _choices(kind)
+    choices = choices_of(kind)
     if choices:
         near = difflib.get_close_matches(str(value), choices, n=1)
         hint = f" Did you mean {near[0]}?" if near else ""
@@ -251,13 +251,8 @@ def _is_list(kind: Any) -> bool:
     return typing.get_origin(kind) is list
 
 
-def _choices(kind: Any) -> list[str]:
-    parts = typing.get_args(kind) if _is_union(kind) else (kind,)
-    return [choice for part in parts if typing.get_origin(part) is typing.Literal for choice in typing.get_args(part)]
-
-
 def _metavar(kind: Any) -> str:
-    choices = _choices(kind)
+    choices = choices_of(kind)
     if choices:
         return "{" + ",".join(choices) + "}"
     parts = [part for part in typing.get_args(kind) if part is not type(None)] if _is_union(kind) else [kind]

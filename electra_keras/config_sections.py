@@ -58,6 +58,11 @@ def check_range(field: dataclasses.Field, value: Any) -> None:
 
 def check_choice(field: dataclasses.Field, value: Any) -> None:
     """Raises ConfigError when a field has a few possible values and this is none of them."""
-    choices = [choice for part in (field.type, *get_args(field.type)) if get_origin(part) is Literal for choice in get_args(part)]
+    choices = choices_of(field.type)
     if choices and value not in choices and not (value is None and type(None) in get_args(field.type)):
         raise ConfigError(f"{field.name} is {value!r}; it must be one of {', '.join(choices)}.")
+
+
+def choices_of(kind: Any) -> list[str]:
+    """Returns the few possible values of a field's type, beside null; none where it has others."""
+    return [choice for part in (kind, *get_args(kind)) if get_origin(part) is Literal for choice in get_args(part)]

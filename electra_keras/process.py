@@ -1,6 +1,6 @@
 """What commands set up for the backend before they work: their process is theirs, which a library's caller is not.
 
-Nobody else may call these: they set variables of the environment and switches of libraries for as long as the process lives.
+These set variables of the environment and switches of libraries for as long as the process lives: for commands, benchmarks and tests.
 """
 
 import hashlib
@@ -53,9 +53,8 @@ def prepare_backend(argument: str | None, config_backend: str | None) -> str:
 def use_wide_vectors() -> None:
     """Has XLA compile for vectors of 512 bits where the processor has them: on JAX and TensorFlow it stops at 256 by itself.
 
-    To be called before the backend is imported. Training steps on two cores with AVX-512 were 1.02 to 1.08 times
-    as fast; sums round otherwise than in a script that leaves the flag unset. Whoever has set it, or has XLA read its flags from a file,
-    keeps that.
+    To be called before the backend is imported. Training steps on two cores with AVX-512 were 1.02 to 1.08 times as fast; sums round
+    otherwise than in a script that leaves the flag unset. Whoever has set it, or has XLA read its flags from a file, keeps that.
     """
     flags = os.environ.get(XLA_VARIABLE, "")
     is_file = flags != "" and not flags.lstrip().startswith("-")
@@ -82,8 +81,8 @@ def import_keras_without_extras() -> None:
 def compute_in_asking_thread() -> None:
     """Has JAX compute on CPUs in the thread that calls a function, not in one of its own two, which take turns.
 
-    To be called after the backend is chosen and before anything is computed. A step's memory then comes from one
-    arena of malloc, and the next step's can be the same memory; from two it would be kept twice. Calls return when all is computed.
+    To be called after the backend is chosen and before anything is computed. A step's memory then comes from one arena of malloc, and the
+    next step's can be the same memory; from two it would be kept twice. Calls return when all is computed.
     """
     import jax
 
@@ -93,8 +92,7 @@ def compute_in_asking_thread() -> None:
 def keep_compiled_functions(report: Callable[[str], None]) -> pathlib.Path | None:
     """Has JAX keep what it compiles in the user's cache folder, so that the next command need not compile it again.
 
-    To be called before JAX is imported. Whoever has set JAX_COMPILATION_CACHE_DIR keeps that folder, or none
-    where it is empty.
+    To be called before JAX is imported. Whoever has set JAX_COMPILATION_CACHE_DIR keeps that folder, or none where it is empty.
 
     Args:
         report: is told when the folder cannot be used; the command then runs without one.

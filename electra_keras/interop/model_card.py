@@ -3,6 +3,7 @@
 Everything is read from the run. What nobody recorded is said to be unknown.
 """
 
+import contextlib
 import os
 import pathlib
 import re
@@ -16,7 +17,7 @@ from electra_keras.config import Config, to_dict
 from electra_keras.data.hub import split_name, was_local
 from electra_keras.data.prepared import read_manifest
 from electra_keras.errors import ShardError
-from electra_keras.interop.hub import HUB_ID
+from electra_keras.interop.hub import is_hub_id
 from electra_keras.interop.huggingface import ARCHITECTURES
 from electra_keras.interop.pretrained import PretrainedEncoder
 
@@ -122,17 +123,14 @@ def _is_local_data_set(run: RunDirectory) -> bool:
     name = run.config.corpus.hub
     if name is None:
         return False
-    try:
+    # The data may be gone too; then the name alone tells.
+    with contextlib.suppress(ShardError):
         manifest = read_manifest(run.data_path)
-    except ShardError:
-        pass
-    else:
         corpus = manifest.get("inputs", {}).get("corpus", {})
         if manifest["input_hash"] == run.description.get("data") and corpus.get("kind") == "hub":
             return was_local(corpus)
     location, _ = split_name(name)
-    # OWNER/NAME can only mean the hub where there is no folder OWNER here.
-    return os.path.isdir(location.split("/")[0]) or ("/" in location and not HUB_ID.fullmatch(location))
+    return os.path.isdir(location) or ("/" in location and not is_hub_id(location))
 
 
 def _folder_name(hub: str) -> str:
